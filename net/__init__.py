@@ -1,0 +1,1 @@
+"""Bytes between members: the transport seam and its implementations."""
