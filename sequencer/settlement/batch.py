@@ -40,7 +40,7 @@ BATCH_OVERHEAD: Final = 1 + 3
 GENESIS_LOG_ROOT: Final = bytes(32)
 """The log root before the first entry."""
 
-DOMAIN: Final = b"sequencer/batch/v1".ljust(32, b"\0")
+DOMAIN: Final = b"dseq/batch/1".ljust(32, b"\0")
 """The first word of a header: no other message signed by a member starts like this."""
 
 HEADER_BYTES: Final = 15 * 32

@@ -117,12 +117,12 @@ def test_the_log_root_commits_to_order_and_every_field(
 def test_the_header_layout_is_pinned() -> None:
     data = HEADER.encode()
     assert len(data) == HEADER_BYTES == 480
-    assert data[:32] == b"sequencer/batch/v1" + bytes(14)
+    assert data[:32] == b"dseq/batch/1" + bytes(20)
     assert data[96:128] == bytes(12) + b"\x02" * 20
     assert data[128:160] == (3).to_bytes(32, "big")
     assert (
         hashlib.sha256(data).hexdigest()
-        == "b5c1b971e49c9d64c687e942f76f67eb9a41eb67d2cdabde9f3d83b62de0de1b"
+        == "d001b37b3100bd48e1962fa783cd4891653b15210f6b0cf32c8a1fda919c87c9"
     )
 
 
