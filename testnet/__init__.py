@@ -1,0 +1,1 @@
+"""A cluster on one machine, and everything that goes wrong with it."""
