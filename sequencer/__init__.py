@@ -1,0 +1,1 @@
+"""A node: ordering, settlement on L1, and the interfaces clients use."""
