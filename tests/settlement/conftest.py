@@ -1,0 +1,24 @@
+"""Committees with real keys, and L1s with real EVMs that the contract is deployed on."""
+
+import pytest
+
+from tests.settlement.l1s import AnvilEvm, EmbeddedEvm, Evm, find_anvil
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Evm:
+    """py-evm with native BLS precompiles."""
+    return EmbeddedEvm()
+
+
+@pytest.fixture(scope="session", params=["embedded", "anvil"])
+def evm(request: pytest.FixtureRequest) -> Evm:
+    """Every EVM that is there: the contract must behave alike on all of them."""
+    if request.param == "embedded":
+        return request.getfixturevalue("embedded")
+    binary = find_anvil()
+    if binary is None:
+        pytest.skip("anvil is neither on PATH nor in an npm tree")
+    anvil = AnvilEvm(binary)
+    request.addfinalizer(anvil.close)
+    return anvil
