@@ -1,0 +1,438 @@
+"""Collections that are not ordered yet: seal my own, hold everybody's, fetch what is missing.
+
+A pure machine: integers for time (monotonic milliseconds), no I/O. Inputs are what clients submit
+and peers send; `take` hands out what has to be saved and sent. Replica and leader look at it
+through `holds`, `size`, `select`, `has_work` and `want`.
+
+A collection leaves only when it is committed: one whose block was orphaned is simply ordered by a
+later leader. Shares are fair per author, the peer that a collection came from first: each has a
+quota of its own to fill, and `select` gives each the same bytes of a block. So a flood displaces
+nobody but its author. What a block names is exempt from the quota, because it has to be fetched
+to vote; `max_wanted` and `max_held_bytes` bound it all the same.
+"""
+
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+from itertools import filterfalse
+
+from consensus.rules import Rules
+from sequencer.collection import COUNT_BYTES, HEADER_BYTES, Collection
+
+UNKNOWN_AUTHOR = -1
+"""Stands for whoever sealed a collection that was recovered from disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Every bound of a pool. Times in milliseconds."""
+
+    seal_bytes: int = 128 * 1024
+    """A collection is sealed when it is this large ..."""
+    seal_ms: int = 5
+    """... or this long after the one before; the first transaction after that waits for none."""
+    max_pending_bytes: int = 64 * 1024 * 1024
+    """My clients' transactions that are not committed; above it `submit` raises `PoolFull`."""
+    max_peer_bytes: int = 32 * 1024 * 1024
+    """Uncommitted collections held from one peer that I did not ask for."""
+    max_peer_collections: int = 8_192
+    """The same in numbers, against a flood of tiny ones."""
+    max_held_bytes: int = 1024 * 1024 * 1024
+    """All collections held; a peer's quota is at most its equal share of this."""
+    max_wanted: int = 4_096
+    """Digests being fetched; the oldest is forgotten for a new one."""
+    max_offered: int = 256
+    """Digests being fetched because one peer offered them; also the longest offer."""
+    offer_attempts: int = 3
+    """How often an offered collection is asked for."""
+    max_request_digests: int = 128
+    """Digests in one request, asked or answered."""
+    max_reply_bytes: int = 8 * 1024 * 1024
+    """Bytes a peer can be sent for its requests in one burst."""
+    reply_bytes_per_ms: int = 16 * 1024
+    """How fast that allowance refills."""
+    first_ask_ms: int = 10
+    """Patience before a named collection is asked for: most are on their way already."""
+    retry_ms: int = 150
+    """Time to answer before the next peer is asked; doubles up to `max_retry_ms`."""
+    max_retry_ms: int = 2_000
+
+
+class PoolFull(Exception):
+    """My clients' transactions have nowhere to go for now."""
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__(f"pool is full, retry after {retry_after_ms} ms")
+        self.retry_after_ms = retry_after_ms
+
+
+@dataclass(slots=True)
+class PoolReady:
+    """What a pool wants done: save first, then send."""
+
+    save: list[Collection] = field(default_factory=list)
+    """Newly held, not durable yet."""
+    broadcast: list[Collection] = field(default_factory=list)
+    """Mine, newly sealed."""
+    requests: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
+    """(peer, digests it is asked for)."""
+    offers: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
+    """(peer, digests it may ask me for)."""
+    arrived: list[bytes] = field(default_factory=list)
+    """Digests that became held."""
+
+
+@dataclass(slots=True)
+class _Held:
+    collection: Collection
+    author: int
+    sequence: int
+
+
+@dataclass(slots=True)
+class _Wanted:
+    peers: list[int]
+    next_ask_ms: int
+    wait_ms: int
+    attempt: int = 0
+    offered_by: int | None = None
+
+
+@dataclass(slots=True)
+class _Allowance:
+    bytes_left: int
+    refilled_ms: int
+
+
+class Pool:
+    """The uncommitted collections of one node. `me` is its index in the committee."""
+
+    def __init__(self, me: int, committee_size: int, rules: Rules, limits: PoolLimits) -> None:
+        self._me = me
+        self._size = committee_size
+        self._rules = rules
+        self._limits = limits
+        self._seal_bytes = min(limits.seal_bytes, rules.max_collection_bytes)
+        self._peer_bytes = min(limits.max_peer_bytes, limits.max_held_bytes // committee_size)
+        self._now = 0
+        self._ready = PoolReady()
+        self._open: list[tuple[int, bytes]] = []
+        self._open_bytes = COUNT_BYTES
+        self._seal_at_ms: int | None = None
+        self._may_seal_ms = 0
+        self._held: dict[bytes, _Held] = {}
+        self._by_author: dict[int, dict[bytes, int]] = {}
+        self._author_bytes: Counter[int] = Counter()
+        self._held_bytes = 0
+        self._sequence = 0
+        self._committed: dict[bytes, int | None] = {}
+        self._committed_at: deque[tuple[int, tuple[bytes, ...]]] = deque()
+        self._wanted: dict[bytes, _Wanted] = {}
+        self._offered: Counter[int] = Counter()
+        self._next_ask_ms: int | None = None
+        self._allowances: dict[int, _Allowance] = {}
+        self.dropped: Counter[str] = Counter()
+        """What a bound refused, by reason."""
+
+    # clients
+
+    def submit(self, transactions: Sequence[tuple[int, bytes]], now: int) -> None:
+        """Take admitted (namespace, bytes) pairs, all of them or none (`PoolFull`)."""
+        self._now = now
+        added = sum([len(data) for _, data in transactions])
+        added += HEADER_BYTES * len(transactions)
+        if self.pending_bytes + added > self._limits.max_pending_bytes:
+            self.dropped["pool full"] += 1
+            raise PoolFull(self._rules.base_timeout_ms)
+        if self._open_bytes + added >= self._seal_bytes:
+            self._fill(transactions, now)
+        else:
+            self._open.extend(transactions)
+            self._open_bytes += added
+        if self._open and self._seal_at_ms is None:
+            self._seal_at_ms = max(now, self._may_seal_ms)
+
+    @property
+    def pending_bytes(self) -> int:
+        """My clients' transactions that are not committed, in bytes."""
+        return self._open_bytes + self._author_bytes[self._me]
+
+    def _fill(self, transactions: Sequence[tuple[int, bytes]], now: int) -> None:
+        for transaction in transactions:
+            size = len(transaction[1]) + HEADER_BYTES
+            if self._open_bytes + size > self._seal_bytes and self._open:
+                self._seal(now)
+            self._open.append(transaction)
+            self._open_bytes += size
+        if self._open_bytes >= self._seal_bytes:
+            self._seal(now)
+
+    def _seal(self, now: int) -> None:
+        collection = Collection.seal(self._open)
+        self._open = []
+        self._open_bytes = COUNT_BYTES
+        self._seal_at_ms = None
+        self._may_seal_ms = now + self._limits.seal_ms
+        if not self.holds(collection.digest):
+            self._hold(collection, self._me)
+            self._ready.broadcast.append(collection)
+
+    # peers
+
+    def on_collection(self, sender: int, data: bytes, now: int) -> Collection | None:
+        """Hold a peer's collection; None if it is known already or over the peer's quota.
+
+        `InvalidMessage` for bytes that are no collection.
+        """
+        self._now = now
+        full = self._is_over_quota(sender, len(data))
+        if full and not self._wanted:
+            self.dropped["collection over quota"] += 1
+            return None
+        collection = Collection.decode(data, self._rules)
+        if self.holds(collection.digest):
+            return None
+        wanted = self._wanted.get(collection.digest)
+        asked = wanted is not None and wanted.offered_by is None
+        if full and not asked:
+            self.dropped["collection over quota"] += 1
+            return None
+        if self._held_bytes + len(data) > 2 * self._limits.max_held_bytes:
+            self.dropped["collection over total"] += 1
+            return None
+        self._hold(collection, sender)
+        return collection
+
+    def _is_over_quota(self, sender: int, added: int) -> bool:
+        return (
+            self._author_bytes[sender] + added > self._peer_bytes
+            or len(self._by_author.get(sender, ())) >= self._limits.max_peer_collections
+        )
+
+    def on_request(self, sender: int, digests: Sequence[bytes]) -> list[bytes]:
+        """The encoded collections a peer asked for, as far as I hold them and it may have them.
+
+        Committed ones are no longer here: the node finds them in its ledger, within `serve`.
+        """
+        found = []
+        for digest in digests[: self._limits.max_request_digests]:
+            held = self._held.get(digest)
+            if held is not None and self.serve(sender, len(held.collection.data)):
+                found.append(held.collection.data)
+        return found
+
+    def serve(self, sender: int, size: int) -> bool:
+        """Whether `size` more bytes may go to a peer that asked for them; takes them if so."""
+        allowance = self._allowances.get(sender)
+        if allowance is None:
+            allowance = _Allowance(self._limits.max_reply_bytes, self._now)
+            self._allowances[sender] = allowance
+        refill = (self._now - allowance.refilled_ms) * self._limits.reply_bytes_per_ms
+        allowance.bytes_left = min(self._limits.max_reply_bytes, allowance.bytes_left + refill)
+        allowance.refilled_ms = self._now
+        if size > allowance.bytes_left:
+            self.dropped["request over rate"] += 1
+            return False
+        allowance.bytes_left -= size
+        return True
+
+    def on_offer(self, sender: int, digests: Sequence[bytes], now: int) -> None:
+        """Fetch what a peer offers and I lack, within the peer's quota."""
+        self._now = now
+        for digest in digests[: self._limits.max_offered]:
+            if self.holds(digest) or digest in self._wanted:
+                continue
+            if self._offered[sender] >= self._limits.max_offered or self._is_over_quota(sender, 0):
+                self.dropped["offer over quota"] += 1
+                return
+            self._offered[sender] += 1
+            self._start_wanting(digest, _Wanted([sender], now, 0, offered_by=sender), now)
+        self._ask_due(now)
+
+    def offer_to(self, leader: int) -> None:
+        """T4, halfway through a round: tell its leader what I hold and nobody has ordered."""
+        if leader == self._me:
+            return
+        digests = []
+        for digest, held in self._held.items():
+            if held.author != leader:
+                digests.append(digest)
+            if len(digests) == self._limits.max_offered:
+                break
+        if digests:
+            self._ready.offers.append((leader, tuple(digests)))
+
+    # the replica's view
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether the collection is held, or was committed within the digest window."""
+        return digest in self._held or digest in self._committed
+
+    def size(self, digest: bytes) -> int | None:
+        """Encoded bytes of a collection; None if it was never held."""
+        held = self._held.get(digest)
+        return len(held.collection.data) if held else self._committed.get(digest)
+
+    def get(self, digest: bytes) -> Collection | None:
+        """A collection that is held."""
+        held = self._held.get(digest)
+        return held.collection if held else None
+
+    def has_work(self) -> bool:
+        """Whether something is held and not committed (T4)."""
+        return bool(self._held)
+
+    def select(
+        self, exclude: Container[bytes], max_count: int, max_bytes: int
+    ) -> tuple[bytes, ...]:
+        """What a leader orders: oldest first of each author, each author about the same bytes."""
+        queues = {
+            author: filterfalse(exclude.__contains__, digests)
+            for author, digests in self._by_author.items()
+        }
+        order = []
+        for author, queue in queues.items():
+            first = next(queue, None)
+            if first is not None:
+                order.append((0, self._held[first].sequence, author, first))
+        heapify(order)
+        chosen: list[bytes] = []
+        left = max_bytes
+        while order and len(chosen) < max_count:
+            share, _, author, digest = order[0]
+            size = len(self._held[digest].collection.data)
+            following = next(queues[author], None)
+            if size > left or following is None:
+                heappop(order)
+            else:
+                entry = (share + size, self._held[following].sequence, author, following)
+                heapreplace(order, entry)
+            if size <= left:
+                chosen.append(digest)
+                left -= size
+        return tuple(chosen)
+
+    def want(self, digests: Iterable[bytes], hints: Sequence[int], now: int) -> None:
+        """Fetch what a block names: ask `hints` first, then the others in turn, until it comes.
+
+        Only the newest `max_wanted` are remembered, so who still needs one says so again.
+        """
+        self._now = now
+        for digest in digests:
+            wanted = self._wanted.get(digest)
+            if self.holds(digest) or (wanted is not None and wanted.offered_by is None):
+                continue
+            if wanted is not None:
+                self._stop_wanting(digest)
+            at = now + self._limits.first_ask_ms
+            wanted = _Wanted(self._in_turn(hints), at, self._limits.retry_ms)
+            self._start_wanting(digest, wanted, now)
+
+    def on_committed(self, height: int, digests: Sequence[bytes]) -> None:
+        """Drop what is ordered for good; its digests stay known for the digest window."""
+        for digest in digests:
+            self._stop_wanting(digest)
+            held = self._held.pop(digest, None)
+            if held is None:
+                self._committed.setdefault(digest, None)
+                continue
+            size = len(held.collection.data)
+            self._committed[digest] = size
+            del self._by_author[held.author][digest]
+            self._author_bytes[held.author] -= size
+            self._held_bytes -= size
+        self._committed_at.append((height, tuple(digests)))
+        while self._committed_at[0][0] + self._rules.digest_window_heights <= height:
+            for digest in self._committed_at.popleft()[1]:
+                self._committed.pop(digest, None)
+
+    def recover(self, collections: Iterable[Collection]) -> None:
+        """After a restart: hold again what was saved and is not ordered. Authors are forgotten."""
+        for collection in collections:
+            if not self.holds(collection.digest):
+                self._hold(collection, UNKNOWN_AUTHOR)
+        self._ready.save.clear()
+
+    # output
+
+    @property
+    def deadline(self) -> int | None:
+        """When `tick` is due, monotonic milliseconds."""
+        if self._seal_at_ms is None or self._next_ask_ms is None:
+            return self._next_ask_ms if self._seal_at_ms is None else self._seal_at_ms
+        return min(self._seal_at_ms, self._next_ask_ms)
+
+    def tick(self, now: int) -> None:
+        """Seal what has waited long enough; ask again for what has not come."""
+        self._now = now
+        if self._seal_at_ms is not None and now >= self._seal_at_ms:
+            self._seal(now)
+        self._ask_due(now)
+
+    def take(self) -> PoolReady:
+        """Everything to do since the last time."""
+        taken, self._ready = self._ready, PoolReady()
+        return taken
+
+    # holding
+
+    def _hold(self, collection: Collection, author: int) -> None:
+        digest, size = collection.digest, len(collection.data)
+        self._stop_wanting(digest)
+        self._sequence += 1
+        self._held[digest] = _Held(collection, author, self._sequence)
+        self._by_author.setdefault(author, {})[digest] = size
+        self._author_bytes[author] += size
+        self._held_bytes += size
+        self._ready.save.append(collection)
+        self._ready.arrived.append(digest)
+
+    # fetching
+
+    def _in_turn(self, hints: Sequence[int]) -> list[int]:
+        others = [(self._me + step) % self._size for step in range(1, self._size)]
+        first = [hint for hint in dict.fromkeys(hints) if hint in others]
+        return first + [other for other in others if other not in first]
+
+    def _start_wanting(self, digest: bytes, wanted: _Wanted, now: int) -> None:
+        if len(self._wanted) >= self._limits.max_wanted:
+            self.dropped["wanted over limit"] += 1
+            self._stop_wanting(next(iter(self._wanted)))
+        self._wanted[digest] = wanted
+        if self._next_ask_ms is None or wanted.next_ask_ms < self._next_ask_ms:
+            self._next_ask_ms = wanted.next_ask_ms
+
+    def _stop_wanting(self, digest: bytes) -> None:
+        wanted = self._wanted.pop(digest, None)
+        if wanted is not None and wanted.offered_by is not None:
+            self._offered[wanted.offered_by] -= 1
+        if not self._wanted:
+            self._next_ask_ms = None
+
+    def _ask_due(self, now: int) -> None:
+        if self._next_ask_ms is None or now < self._next_ask_ms:
+            return
+        asked: dict[int, list[bytes]] = {}
+        for digest in [key for key, wanted in self._wanted.items() if now >= wanted.next_ask_ms]:
+            self._ask(digest, asked, now)
+        limit = self._limits.max_request_digests
+        for peer, digests in asked.items():
+            for start in range(0, len(digests), limit):
+                self._ready.requests.append((peer, tuple(digests[start : start + limit])))
+        due = [wanted.next_ask_ms for wanted in self._wanted.values()]
+        self._next_ask_ms = min(due) if due else None
+
+    def _ask(self, digest: bytes, asked: dict[int, list[bytes]], now: int) -> None:
+        wanted = self._wanted[digest]
+        if wanted.offered_by is not None and wanted.attempt >= self._limits.offer_attempts:
+            self._stop_wanting(digest)
+            return
+        if not wanted.peers:
+            self._stop_wanting(digest)
+            return
+        asked.setdefault(wanted.peers[wanted.attempt % len(wanted.peers)], []).append(digest)
+        wanted.attempt += 1
+        wanted.next_ask_ms = now + max(wanted.wait_ms, self._limits.retry_ms)
+        if wanted.attempt % len(wanted.peers) == 0:
+            wanted.wait_ms = min(2 * wanted.wait_ms, self._limits.max_retry_ms)
