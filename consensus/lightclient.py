@@ -95,7 +95,7 @@ def verify_commit_proof(
     _require(child_qc.round == child.round, "certificate is not of the child's round")
     _require(child.round == child.qc.round + 1, "rounds of child and parent are not consecutive")
     _require(child.epoch == child_qc.epoch, "child and its certificate differ in epoch")
-    verify_qc(committee, chain_id, child.qc, crypto)
+    # The quorum that certified the child has checked the child's own certificate (V2).
     verify_qc(committee, chain_id, child_qc, crypto)
 
 

@@ -30,7 +30,7 @@ from consensus.types import (
     TimeoutCertificate,
 )
 
-MAX_BLOCKS_PER_REPLY = 64
+MAX_BLOCKS_PER_REPLY = 256
 """Headers in one answer to a `BlockRequest` or `SyncRequest`."""
 
 

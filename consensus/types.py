@@ -5,6 +5,7 @@ Sizes: hashes and ids 32 bytes, BLS signatures 96 (G2, compressed), identity sig
 Signers stand in a bitmap: member i is bit `i % 8` of byte `i // 8`.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 from consensus.codec import (
@@ -170,7 +171,7 @@ class TimeoutCertificate:
         """Inverse of `encode`; `InvalidMessage` on anything else."""
         epoch, round = reader.u64(), reader.u64()
         named = reader.sequence(lambda item: (item.u32(), item.u64()), MAX_MEMBERS)
-        if not named or any(a[0] >= b[0] for a, b in zip(named, named[1:], strict=False)):
+        if not named or any(a[0] >= b[0] for a, b in itertools.pairwise(named)):
             raise InvalidMessage("timeout certificate: signers are not ascending")
         return cls(
             epoch,

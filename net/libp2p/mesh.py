@@ -1,0 +1,301 @@
+"""The mesh: a link to every member that is there, over libp2p, for a node to speak through.
+
+Between two members the one with the lower peer id dials, again and again until the other is
+there; observers dial whomever they want to hear. A peer has one connection: a new one replaces
+the old one, which is how a restarted peer gets rid of its own ghost.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from net.libp2p.connection import Connection, ProtocolHandler
+from net.libp2p.errors import PeerError, Reason, StreamEnded
+from net.libp2p.framing import encode_frame
+from net.libp2p.handshake import RawStream, Upgraded, upgrade_inbound, upgrade_outbound
+from net.libp2p.identity import Identity
+from net.libp2p.link import CHANNEL_PROTOCOLS, Inbox, Link
+from net.libp2p.noise import Noise
+from net.libp2p.options import MeshOptions
+from net.libp2p.protocols import IDENTIFY, PING, IdentifyService, serve_ping
+from net.libp2p.stream import Stream
+from net.transport import Channel, NetworkEvent, PeerId
+
+logger = logging.getLogger(__name__)
+
+MAX_DRAIN_EVENTS = 65_536
+_FAREWELL_S = 0.25
+
+Address = tuple[str, int]
+
+
+class Mesh:
+    """A `Transport` over libp2p connections; all of it lives on one event loop."""
+
+    def __init__(
+        self,
+        identity_seed: bytes,
+        listen: Address,
+        peers: Mapping[PeerId, Address],
+        observers: Collection[PeerId] = (),
+        options: MeshOptions = MeshOptions(),  # noqa: B008  (frozen)
+    ) -> None:
+        self._identity = Identity.from_seed(identity_seed)
+        self._listen = listen
+        self._addresses = {peer: peers[peer] for peer in peers if peer != self.local_peer}
+        self._observers = frozenset(observers) - {self.local_peer}
+        self._options = options
+        self._counters: Counter[str] = Counter()
+        self._inbox = Inbox()
+        self._links: dict[PeerId, Link] = {}
+        self._unauthenticated: dict[RawStream, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dialers: dict[PeerId, asyncio.Task[None]] = {}
+        self._server: asyncio.Server | None = None
+        self._noise: Noise | None = None
+        self._identify = IdentifyService(self._identity)
+        self._handlers: dict[str, ProtocolHandler] = {
+            PING: serve_ping,
+            IDENTIFY: self._identify.serve,
+        }
+        for channel, protocol in CHANNEL_PROTOCOLS.items():
+            self._handlers[protocol] = partial(self._serve_channel, channel)
+        self._identify.protocols = tuple(self._handlers)
+
+    # -- the seam
+
+    @property
+    def local_peer(self) -> PeerId:
+        """Who I am to the others."""
+        return self._identity.peer_id
+
+    @property
+    def peers_up(self) -> frozenset[PeerId]:
+        """The peers that can be sent to now."""
+        return frozenset(peer for peer, link in self._links.items() if link.is_up)
+
+    def send(self, peer: PeerId, channel: Channel, frame: bytes) -> bool:
+        """Queue a frame; False when the peer is down or its queue is full. Never blocks."""
+        return self._queue(peer, channel, encode_frame(frame))
+
+    def broadcast(self, channel: Channel, frame: bytes, to: Iterable[PeerId]) -> int:
+        """Queue one frame, encoded once, for several peers; how many accepted it."""
+        wire = encode_frame(frame)
+        return sum(self._queue(peer, channel, wire) for peer in to)
+
+    # -- what arrives
+
+    def drain_events(self, limit: int = MAX_DRAIN_EVENTS) -> list[NetworkEvent]:
+        """Take up to `limit` events; taking frames lets their senders send more."""
+        return self._inbox.drain(limit)
+
+    async def wait_event(self) -> None:
+        """Return when `drain_events` has something to give."""
+        await self._inbox.wait()
+
+    async def events(self) -> AsyncIterator[list[NetworkEvent]]:
+        """Whatever is queued, as one list, again and again; for a single consumer."""
+        while True:
+            await self._inbox.wait()
+            yield self._inbox.drain(MAX_DRAIN_EVENTS)
+
+    # -- life
+
+    @property
+    def listen_address(self) -> Address:
+        """Where peers reach us; the port is the real one after `start` even if 0 was asked."""
+        return self._listen
+
+    async def start(self) -> None:
+        """Listen, and dial; OSError says which address is taken."""
+        if self._noise is None:
+            self._noise = Noise(self._identity)
+        loop = asyncio.get_running_loop()
+        host, port = self._listen
+        try:
+            self._server = await loop.create_server(partial(RawStream, self._accept), host, port)
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise OSError(error.errno, f"cannot listen on {host}:{port}: {text}") from None
+        self._listen = (host, self._server.sockets[0].getsockname()[1])
+        self._identify.listen_address = self._listen
+        self._spawn(self._beat())
+        self.set_peers(self._addresses)
+
+    def set_peers(self, peers: Mapping[PeerId, Address]) -> None:
+        """Make `peers` the members: new ones are dialled, removed ones disconnected."""
+        self._addresses = {peer: peers[peer] for peer in peers if peer != self.local_peer}
+        if self._server is None:
+            return
+        for peer, link in list(self._links.items()):
+            if not self._is_allowed(peer):
+                link.connection.close(Reason.REMOVED)
+        for peer in set(self._dialers) - set(self._addresses):
+            self._dialers.pop(peer).cancel()
+        for peer in self._addresses:
+            if peer not in self._dialers and self._dials(peer):
+                self._dialers[peer] = self._spawn(self._keep_dialing(peer))
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the start, and how many links are up."""
+        counters = self._counters.copy()
+        for link in self._links.values():
+            self._add_traffic(counters, link.connection)
+        return {**counters, "peers_up": len(self.peers_up)}
+
+    async def aclose(self) -> None:
+        """Say farewell, close every socket and end every task."""
+        if self._server is not None:
+            self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for raw in list(self._unauthenticated):
+            raw.fail(StreamEnded("the mesh closes"))
+        connections = [link.connection for link in self._links.values()]
+        for connection in connections:
+            connection.close_politely()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(each.wait_closed(_FAREWELL_S) for each in connections))
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
+
+    # -- dialling and being dialled
+
+    def _dials(self, peer: PeerId) -> bool:
+        return self._options.dial_everyone or self.local_peer < peer
+
+    def _is_allowed(self, peer: PeerId) -> bool:
+        return peer in self._addresses or peer in self._observers
+
+    async def _keep_dialing(self, peer: PeerId) -> None:
+        wait = self._options.redial_first_s
+        while True:
+            link = self._links.get(peer) or await self._dial(peer)
+            if link is not None:
+                await asyncio.wait((link.connection.closed,))
+                if link.was_up:
+                    wait = self._options.redial_first_s
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * self._options.redial_factor, self._options.redial_cap_s)
+
+    async def _dial(self, peer: PeerId) -> Link | None:
+        """One attempt to connect to `peer`; None if it failed."""
+        assert self._noise is not None
+        raw = RawStream()
+        self._counters["dials"] += 1
+        try:
+            async with asyncio.timeout(self._options.dial_timeout_s):
+                loop = asyncio.get_running_loop()
+                await loop.create_connection(lambda: raw, *self._addresses[peer])
+                return self._adopt(await upgrade_outbound(raw, self._noise, peer), True)
+        except Exception as error:
+            raw.fail(error)
+            self._count_refusal("dial", peer, error)
+            return None
+
+    def _accept(self, raw: RawStream) -> None:
+        """Somebody connected; of too many who have not said who they are, the oldest goes."""
+        if len(self._unauthenticated) >= self._options.unauthenticated_connections:
+            oldest = next(iter(self._unauthenticated))
+            del self._unauthenticated[oldest]
+            oldest.fail(PeerError(Reason.TOO_MANY_UNAUTHENTICATED))
+        self._unauthenticated[raw] = None
+        self._spawn(self._authenticate(raw))
+
+    async def _authenticate(self, raw: RawStream) -> None:
+        assert self._noise is not None
+        try:
+            async with asyncio.timeout(self._options.handshake_timeout_s):
+                upgraded = await upgrade_inbound(raw, self._noise, self._is_allowed)
+            self._adopt(upgraded, False)
+        except Exception as error:
+            raw.fail(error)
+            self._count_refusal("refused", raw.remote, error)
+        finally:
+            self._unauthenticated.pop(raw, None)
+
+    def _count_refusal(self, kind: str, whom: str, error: Exception) -> None:
+        if isinstance(error, PeerError):
+            cause = error.reason.value
+        elif isinstance(error, TimeoutError):
+            cause = Reason.HANDSHAKE_TIMEOUT.value
+        elif isinstance(error, (OSError, StreamEnded)):
+            cause = "unreachable" if kind == "dial" else "hung_up"
+        else:
+            cause = Reason.INTERNAL.value
+            logger.error("%s %s failed", kind, whom, exc_info=error)
+        self._counters[f"{kind}_{cause}"] += 1
+        logger.debug("%s %s: %s: %s", kind, whom, cause, error)
+
+    def _adopt(self, upgraded: Upgraded, is_dialer: bool) -> Link:
+        """Make an authenticated connection the link to its peer, instead of an older one."""
+        peer = upgraded.channel.peer
+        if not self._is_allowed(peer):
+            raise PeerError(Reason.REMOVED)
+        existing = self._links.get(peer)
+        if existing is not None:
+            if existing.connection.is_dialer != is_dialer and is_dialer == (peer < self.local_peer):
+                # both dialled at once: both ends keep what the lower id dialled
+                raise PeerError(Reason.REPLACED)
+            existing.connection.close(Reason.REPLACED)
+        connection = Connection(upgraded, is_dialer, self._handlers, self._options)
+        link = Link(connection, self._inbox, self._options, self._counters)
+        self._links[peer] = link
+        connection.on_closed = partial(self._on_closed, link)
+        connection.start()
+        connection.spawn(link.open())
+        return link
+
+    def _on_closed(self, link: Link, connection: Connection) -> None:
+        if self._links.get(link.peer) is link:
+            del self._links[link.peer]
+        link.down()
+        self._add_traffic(self._counters, connection)
+        self._counters[f"closed_{connection.reason}"] += 1
+        logger.info("%s closed: %s %s", link.peer, connection.reason, connection.detail)
+
+    async def _serve_channel(
+        self, channel: Channel, connection: Connection, stream: Stream
+    ) -> None:
+        link = self._links.get(connection.peer)
+        if link is not None and link.connection is connection:
+            link.accept(channel, stream)
+
+    # -- the rest
+
+    def _queue(self, peer: PeerId, channel: Channel, wire: bytes) -> bool:
+        link = self._links.get(peer)
+        if link is None or not link.is_up:
+            self._counters["dropped_peer_down"] += 1
+            return False
+        return link.send(channel, wire)
+
+    async def _beat(self) -> None:
+        """Heartbeats, and an eye on whoever does not answer them."""
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(self._options.heartbeat_s)
+            now = loop.time()
+            we_slept = now - before > self._options.heartbeat_s + self._options.idle_timeout_s / 2
+            for link in list(self._links.values()):
+                if we_slept:
+                    link.connection.forgive(now)
+                link.connection.guard(partial(link.connection.beat, now))
+
+    @staticmethod
+    def _add_traffic(counters: Counter[str], connection: Connection) -> None:
+        counters["bytes_in"] += connection.bytes_in
+        counters["bytes_out"] += connection.bytes_out
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
