@@ -121,12 +121,12 @@ class Noise:
     async def initiate(self, stream: ByteStream, peer: PeerId) -> SecureChannel:
         """Shake hands as dialler; PeerError unless `peer` is at the other end."""
         return await _channel(
-            self._pattern.handshake_outbound(_RawConnection(stream), self._id(peer))
+            self._pattern.handshake_outbound(_raw_connection(stream), self._id(peer))
         )
 
     async def respond(self, stream: ByteStream) -> SecureChannel:
         """Shake hands as listener; PeerError unless the other end holds the key it shows."""
-        return await _channel(self._pattern.handshake_inbound(_RawConnection(stream)))
+        return await _channel(self._pattern.handshake_inbound(_raw_connection(stream)))
 
 
 async def _channel(handshake: Awaitable[Any]) -> SecureChannel:
@@ -145,6 +145,10 @@ async def _channel(handshake: Awaitable[Any]) -> SecureChannel:
         RecordEncoder(ciphers.cipher_state_encrypt.k),
         RecordDecoder(ciphers.cipher_state_decrypt.k),
     )
+
+
+def _raw_connection(stream: ByteStream) -> Any:
+    return _RawConnection(stream)  # of py-libp2p's interface only what the handshake calls
 
 
 class _RawConnection:

@@ -65,14 +65,15 @@ class IdentifyService:
 
     async def serve(self, connection: Connection, stream: Stream) -> None:
         """Send the message and finish."""
-        message = self._message()
-        stream.write(_encode_varint(len(message)) + message)
+        stream.write(self._message())
         await stream.drain()
         stream.finish()
 
     def _message(self) -> bytes:
+        """The message with its length in front, a varint."""
         from libp2p.crypto.ed25519 import Ed25519PublicKey
         from libp2p.identity.identify.pb.identify_pb2 import Identify
+        from libp2p.utils import encode_varint_prefixed
 
         message = Identify(
             protocol_version=_PROTOCOL_VERSION,
@@ -82,8 +83,7 @@ class IdentifyService:
         )
         if self.listen_address is not None:
             message.listen_addrs.append(_address_bytes(*self.listen_address))
-        encoded: bytes = message.SerializeToString()
-        return encoded
+        return encode_varint_prefixed(message.SerializeToString())
 
 
 async def identify(connection: Connection) -> PeerDescription:
@@ -111,13 +111,5 @@ async def _open(connection: Connection, protocol: str) -> Stream:
 
 def _address_bytes(host: str, port: int) -> bytes:
     protocol = "ip6" if ":" in host else "ip4"
-    return Multiaddr(f"/{protocol}/{host}/tcp/{port}").to_bytes()
-
-
-def _encode_varint(number: int) -> bytes:
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    encoded: bytes = Multiaddr(f"/{protocol}/{host}/tcp/{port}").to_bytes()
+    return encoded

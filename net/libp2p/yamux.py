@@ -119,7 +119,8 @@ class Yamux:
     def data_header(self, stream_id: int, length: int) -> bytes:
         """The header in front of `length` bytes of data, at most `send_window`."""
         stream = self._streams[stream_id]
-        assert 0 < length <= stream.send_window and not stream.finished_here
+        assert 0 < length <= stream.send_window
+        assert not stream.finished_here
         stream.send_window -= length
         return _HEADER.pack(0, DATA, 0, stream_id, length)
 
