@@ -113,6 +113,13 @@ class Reader:
             raise InvalidMessage(f"{size} bytes where {limit} are allowed")
         return self.take(size)
 
+    def rest(self, limit: int) -> bytes:
+        """Everything that is left, `limit` bytes at most."""
+        size = len(self._data) - self._position
+        if size > limit:
+            raise InvalidMessage(f"{size} bytes where {limit} are allowed")
+        return self.take(size)
+
     def sequence(self, item: Callable[["Reader"], T], limit: int) -> tuple[T, ...]:
         """A counted list of at most `limit` items."""
         count = self.u32()

@@ -43,6 +43,10 @@ class Payload(Protocol):
         """T4: whether a collection is held that no committed block orders."""
         ...
 
+    def block_wanted_at(self) -> int | None:
+        """Unix milliseconds at which a block is wanted even if it is empty; None if never."""
+        ...
+
 
 class History(Protocol):
     """Committed blocks for members that ask; the node's log."""

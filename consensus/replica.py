@@ -135,6 +135,9 @@ class Replica:
         propose_at = self._propose_at()
         if propose_at is not None:
             times.append(propose_at)
+        wanted_in = self._wanted_in_ms()
+        if wanted_in is not None and not self.pacemaker.working:
+            times.append(self._now.monotonic_ms + wanted_in)
         fetch_at = self.fetcher.deadline
         if fetch_at is not None:
             times.append(fetch_at)
@@ -495,7 +498,8 @@ class Replica:
     def _has_work(self) -> bool:
         """T4 and P2 mean the same thing by work."""
         seen = self.round in self._proposals
-        return seen or self._uncommitted_certified() or self._payload.has_work()
+        wanted = self._wanted_in_ms() == 0
+        return wanted or seen or self._uncommitted_certified() or self._payload.has_work()
 
     def _advance_work(self) -> None:
         if self._has_work():
@@ -594,7 +598,16 @@ class Replica:
             return earliest
         if self._uncommitted_certified():
             return max(earliest, entered + self._rules.base_timeout_ms // 4)
-        return max(earliest, entered + self._rules.idle_heartbeat_ms)
+        wanted_in = self._wanted_in_ms()
+        heartbeat = entered + self._rules.idle_heartbeat_ms
+        if wanted_in is not None:
+            heartbeat = min(heartbeat, self._now.monotonic_ms + wanted_in)
+        return max(earliest, heartbeat)
+
+    def _wanted_in_ms(self) -> int | None:
+        """How long until somebody wants a block, empty or not."""
+        wanted_at = self._payload.block_wanted_at()
+        return None if wanted_at is None else max(0, wanted_at - self._now.unix_ms)
 
     def _propose(self) -> None:
         assert self.safety is not None
