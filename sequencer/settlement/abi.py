@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from sequencer.settlement.batch import HEADER_BYTES
-from sequencer.settlement.encoding import SIGNATURE_BYTES, expand_key, expand_signature
+from sequencer.settlement.encoding import SIGNATURE_BYTES, add_keys, expand_key, expand_signature
 
 MAX_MEMBERS: Final = 128
 """The largest committee the contract takes: its keys must fit the code of one account."""
@@ -89,6 +89,8 @@ def encode_constructor(
 
     if not 1 <= len(keys) == len(weights) <= MAX_MEMBERS:
         raise ValueError(f"the contract takes 1 to {MAX_MEMBERS} members, each with a weight")
+    if len(set(keys)) != len(keys):
+        raise ValueError("two members have the same key")
     types = ["bytes32", "uint256[4][]", "uint64[]", "uint64"]
     return encode(types, [chain_id, [_key_words(key) for key in keys], list(weights), epoch])
 
@@ -97,12 +99,9 @@ def committee_digest(keys: Sequence[bytes], weights: Sequence[int]) -> bytes:
     """What the contract's `committee_digest()` answers for this committee (32 bytes)."""
     from eth_abi.abi import encode
     from eth_hash.auto import keccak
-    from py_arkworks_bls12381 import G1Point
 
     total = sum(weights)
-    points = [G1Point.from_compressed_bytes(key) for key in keys]
-    sum_of_keys = sum(points[1:], points[0]).to_compressed_bytes()
-    records = [[len(keys), total, 2 * total // 3 + 1, 0], _key_words(sum_of_keys)]
+    records = [[len(keys), total, 2 * total // 3 + 1, 0], _key_words(add_keys(keys))]
     for key, weight in zip(keys, weights, strict=True):
         first, *rest = _key_words(key)
         records.append([first | weight << _WEIGHT_SHIFT, *rest])

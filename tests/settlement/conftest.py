@@ -1,5 +1,7 @@
 """Committees with real keys, and L1s with real EVMs that the contract is deployed on."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.settlement.l1s import AnvilEvm, EmbeddedEvm, Evm, find_anvil
@@ -12,13 +14,16 @@ def embedded() -> Evm:
 
 
 @pytest.fixture(scope="session", params=["embedded", "anvil"])
-def evm(request: pytest.FixtureRequest) -> Evm:
+def evm(request: pytest.FixtureRequest) -> Iterator[Evm]:
     """Every EVM that is there: the contract must behave alike on all of them."""
     if request.param == "embedded":
-        return request.getfixturevalue("embedded")
+        yield request.getfixturevalue("embedded")
+        return
     binary = find_anvil()
     if binary is None:
         pytest.skip("anvil is neither on PATH nor in an npm tree")
     anvil = AnvilEvm(binary)
-    request.addfinalizer(anvil.close)
-    return anvil
+    try:
+        yield anvil
+    finally:
+        anvil.close()

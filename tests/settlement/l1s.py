@@ -95,8 +95,7 @@ class AnvilEvm:
             port = probe.getsockname()[1]
         self._url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
-            [str(binary), "--port", str(port), "--chain-id", str(CHAIN_ID), "--hardfork", "osaka"]
-            + ["--silent", "--accounts", "1"],
+            [binary, "--port", str(port), "--chain-id", str(CHAIN_ID), "--hardfork", "osaka"],
             stdout=subprocess.DEVNULL,
         )
         try:

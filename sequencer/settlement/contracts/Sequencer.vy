@@ -23,6 +23,8 @@
     from the smaller side: signers added up, or absentees taken off the sum.
 """
 
+import bls
+
 struct Header:
     domain: bytes32
     chain_id: bytes32
@@ -73,37 +75,6 @@ DATA_AT: constant(uint256) = 864
 # "dseq/batch/1": no other message that a member signs starts with it.
 DOMAIN: constant(bytes32) = 0x647365712f62617463682f310000000000000000000000000000000000000000
 
-# Precompiles, and what we let each spend: twice its price, since a malformed point burns it all.
-MODEXP: constant(address) = 0x0000000000000000000000000000000000000005
-G1_ADD: constant(address) = 0x000000000000000000000000000000000000000b
-G1_MSM: constant(address) = 0x000000000000000000000000000000000000000C
-G2_ADD: constant(address) = 0x000000000000000000000000000000000000000d
-PAIRING: constant(address) = 0x000000000000000000000000000000000000000F
-MAP_FP2: constant(address) = 0x0000000000000000000000000000000000000011
-MODEXP_GAS: constant(uint256) = 2000
-G1_ADD_GAS: constant(uint256) = 750
-G1_MSM_GAS: constant(uint256) = 24000
-G2_ADD_GAS: constant(uint256) = 1200
-PAIRING_GAS: constant(uint256) = 206000
-MAP_FP2_GAS: constant(uint256) = 47600
-
-# Minus the generator of G1.
-NEGATIVE_GENERATOR: constant(Bytes[128]) = x"0000000000000000000000000000000017f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb00000000000000000000000000000000114d1d6855d545a8aa7d76c8cf2e21f267816aef1db507c96655b9d5caac42364e6f38ba0ecb751bad54dcd6b939c2ca"
-ZERO_POINT: constant(Bytes[128]) = x"0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-# The field modulus, as its upper 128 and lower 256 bits.
-MODULUS_HIGH: constant(uint256) = 34565483545414906068789196026815425751
-MODULUS_LOW: constant(uint256) = 45442060874369865957053122457065728162598490762543039060009208264153100167851
-
-# RFC 9380, expand_message_xmd with SHA-256 to 256 bytes.
-Z_PAD: constant(Bytes[64]) = x"00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-# DST_prime: "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_" and its length.
-DST: constant(Bytes[44]) = x"424c535f5349475f424c53313233383147325f584d443a5348412d3235365f535357555f524f5f504f505f2b"
-# Two bytes of output length (256), a zero byte, DST_prime.
-MESSAGE_END: constant(Bytes[47]) = x"010000424c535f5349475f424c53313233383147325f584d443a5348412d3235365f535357555f524f5f504f505f2b"
-# MODEXP input around a 64-byte number: lengths 64, 1, 64; exponent 1 and the modulus.
-REDUCE_START: constant(Bytes[96]) = x"000000000000000000000000000000000000000000000000000000000000004000000000000000000000000000000000000000000000000000000000000000010000000000000000000000000000000000000000000000000000000000000040"
-REDUCE_END: constant(Bytes[65]) = x"01000000000000000000000000000000001a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab"
-
 # Runs first in a new committee: returns everything after itself as the code.
 COPY_REST: constant(Bytes[11]) = x"600b5981380380925939f3"
 # In the committee's code: STOP, ABI offset, record count, then records of 128 bytes.
@@ -111,8 +82,8 @@ RECORDS_AT: constant(uint256) = 65
 RECORD_BYTES: constant(uint256) = 128
 # Record 0 is the quorum, record 1 the sum of the keys, record 2 + i member i: its key, with its
 # weight in the upper half of the first word (a coordinate fills the lower half only).
-SUM_RECORD: constant(uint256) = 1
-FIRST_MEMBER_RECORD: constant(uint256) = 2
+SUM_RECORD_AT: constant(uint256) = RECORDS_AT + RECORD_BYTES
+FIRST_MEMBER_RECORD_AT: constant(uint256) = RECORDS_AT + 2 * RECORD_BYTES
 MAX_U64: constant(uint256) = 2 ** 64 - 1
 LOW_HALF: constant(uint256) = 2 ** 128 - 1
 
@@ -161,8 +132,8 @@ def post_batch(
     @param signature The signers' aggregate signature as an EIP-2537 point
     @param data The bytes of the batch, in calldata only
     """
-    # Whatever is needed before `data` is in frames below its buffer: memory is paid for up to the
-    # highest byte touched, so nothing may lie behind 120 KiB of mostly absent bytes.
+    # All else happens in a function of its own, whose memory lies below the buffer of `data`: with
+    # anything above that buffer, each call would pay for all its 120 KiB.
     self._accept(header, bitmap, signature, keccak256(data), len(data))
 
 
@@ -227,8 +198,8 @@ def _accept(
     self._check_data(header, data_hash, data_size)
 
     committee: address = self.committees[header.epoch]
-    key: Bytes[128] = self._signers_key(committee, bitmap)
-    if not self._verify(key, abi_encode(header), abi_encode(signature)):
+    key: uint256[4] = self._signers_key(committee, bitmap)
+    if not bls.verify(key, abi_encode(header), signature):
         raw_revert(method_id("InvalidSignature()"))
 
     state.next_number += 1
@@ -288,7 +259,7 @@ def _check_data(header: Header, data_hash: bytes32, data_size: uint256):
 
 @view
 @internal
-def _signers_key(committee: address, bitmap: Bytes[16]) -> Bytes[128]:
+def _signers_key(committee: address, bitmap: Bytes[16]) -> uint256[4]:
     """
     @dev The sum of the signers' keys; reverts if they are no quorum.
     """
@@ -299,143 +270,43 @@ def _signers_key(committee: address, bitmap: Bytes[16]) -> Bytes[128]:
     if signers >> quorum.size != 0:
         raw_revert(method_id("WrongBitmap()"))
 
-    key: Bytes[128] = b""
+    key: uint256[4] = empty(uint256[4])
     weight: uint256 = 0
     if 2 * self._count(signers) <= quorum.size:
         key, weight = self._sum(committee, signers)
     else:
-        absent: uint256 = signers ^ ((1 << quorum.size) - 1)
-        key, weight = self._sum(committee, absent)
+        key, weight = self._sum(committee, signers ^ ((1 << quorum.size) - 1))
+        key = bls.add(self._record(committee, SUM_RECORD_AT), bls.negative(key))
         weight = quorum.total - weight
-        key = self._add(self._record(committee, SUM_RECORD), self._negative(key))
     if weight < quorum.needed:
         raw_revert(method_id("NoQuorum()"))
     # With the identity for a key, the identity for a signature would do.
-    if key == ZERO_POINT:
+    if key[0] | key[1] | key[2] | key[3] == 0:
         raw_revert(method_id("IdentityKey()"))
     return key
 
 
 @view
 @internal
-def _sum(committee: address, members: uint256) -> (Bytes[128], uint256):
+def _sum(committee: address, members: uint256) -> (uint256[4], uint256):
     """
     @dev The sum of these members' keys, and of their weights.
     """
-    key: Bytes[128] = ZERO_POINT
+    key: uint256[4] = empty(uint256[4])
     weight: uint256 = 0
     remaining: uint256 = members
-    for index: uint256 in range(MAX_MEMBERS):
+    record_at: uint256 = FIRST_MEMBER_RECORD_AT
+    for _: uint256 in range(MAX_MEMBERS):
         if remaining == 0:
             break
         if remaining & 1 != 0:
-            record: Bytes[128] = self._record(committee, FIRST_MEMBER_RECORD + index)
-            first: uint256 = convert(slice(record, 0, 32), uint256)
-            weight += first >> 128
-            member: Bytes[128] = concat(convert(first & LOW_HALF, bytes32), slice(record, 32, 96))
-            key = self._add(key, member)
+            member: uint256[4] = self._record(committee, record_at)
+            weight += member[0] >> 128
+            member[0] &= LOW_HALF
+            key = bls.add(key, member)
         remaining >>= 1
+        record_at = unsafe_add(record_at, RECORD_BYTES)
     return key, weight
-
-
-@view
-@internal
-def _verify(key: Bytes[128], message: Bytes[HEADER_BYTES], signature: Bytes[256]) -> bool:
-    """
-    @dev e(key, H(message)) * e(-generator, signature) == 1. The pairing precompile refuses points
-         off the curve or outside of the subgroup.
-    """
-    success: bool = False
-    result: Bytes[32] = b""
-    success, result = raw_call(
-        PAIRING,
-        concat(key, self._hash_to_curve(message), NEGATIVE_GENERATOR, signature),
-        max_outsize=32,
-        gas=PAIRING_GAS,
-        is_static_call=True,
-        revert_on_failure=False,
-    )
-    return success and len(result) == 32 and convert(result, uint256) == 1
-
-
-@view
-@internal
-def _hash_to_curve(message: Bytes[HEADER_BYTES]) -> Bytes[256]:
-    """
-    @dev RFC 9380, BLS12381G2_XMD:SHA-256_SSWU_RO_.
-    """
-    start: bytes32 = sha256(concat(Z_PAD, message, MESSAGE_END))
-    last: bytes32 = empty(bytes32)
-    real: Bytes[64] = b""
-    imaginary: Bytes[64] = b""
-    real, last = self._field_element(start, last, 1)
-    imaginary, last = self._field_element(start, last, 3)
-    first: Bytes[256] = self._precompile(MAP_FP2, MAP_FP2_GAS, concat(real, imaginary), 256)
-    real, last = self._field_element(start, last, 5)
-    imaginary, last = self._field_element(start, last, 7)
-    second: Bytes[256] = self._precompile(MAP_FP2, MAP_FP2_GAS, concat(real, imaginary), 256)
-    return self._precompile(G2_ADD, G2_ADD_GAS, concat(first, second), 256)
-
-
-@view
-@internal
-def _field_element(start: bytes32, last: bytes32, index: uint256) -> (Bytes[64], bytes32):
-    """
-    @dev b_index || b_(index + 1) modulo the field modulus, and b_(index + 1).
-    """
-    upper: bytes32 = self._expand(start, last, index)
-    lower: bytes32 = self._expand(start, upper, index + 1)
-    wide: Bytes[225] = concat(REDUCE_START, upper, lower, REDUCE_END)
-    return slice(self._precompile(MODEXP, MODEXP_GAS, wide, 64), 0, 64), lower
-
-
-@pure
-@internal
-def _expand(start: bytes32, last: bytes32, index: uint256) -> bytes32:
-    """
-    @dev b_i of expand_message_xmd.
-    """
-    mixed: uint256 = convert(start, uint256) ^ convert(last, uint256)
-    return sha256(concat(convert(mixed, bytes32), convert(convert(index, uint8), bytes1), DST))
-
-
-@view
-@internal
-def _precompile(target: address, limit: uint256, input: Bytes[512], size: uint256) -> Bytes[256]:
-    """
-    @dev The answer of a precompile. Where there is no precompile the call succeeds, empty.
-    """
-    success: bool = False
-    result: Bytes[256] = b""
-    success, result = raw_call(
-        target, input, max_outsize=256, gas=limit, is_static_call=True, revert_on_failure=False
-    )
-    if not success or len(result) != size:
-        raw_revert(method_id("PrecompileFailed()"))
-    return result
-
-
-@view
-@internal
-def _add(first: Bytes[128], second: Bytes[128]) -> Bytes[128]:
-    return slice(self._precompile(G1_ADD, G1_ADD_GAS, concat(first, second), 128), 0, 128)
-
-
-@pure
-@internal
-def _negative(point: Bytes[128]) -> Bytes[128]:
-    """
-    @dev The point with its y coordinate taken off the modulus; infinity stays.
-    """
-    high: uint256 = convert(slice(point, 64, 32), uint256)
-    low: uint256 = convert(slice(point, 96, 32), uint256)
-    if high == 0 and low == 0:
-        return point
-    high = MODULUS_HIGH - high
-    if low > MODULUS_LOW:
-        high -= 1
-    low = unsafe_sub(MODULUS_LOW, low)
-    return concat(slice(point, 0, 64), convert(high, bytes32), convert(low, bytes32))
 
 
 @pure
@@ -474,45 +345,28 @@ def _create_committee(
     size: uint256 = len(keys)
     if size == 0 or size != len(weights):
         raw_revert(method_id("InvalidCommittee()"))
-    records: DynArray[uint256[4], MAX_MEMBERS + FIRST_MEMBER_RECORD] = []
-    records.append(empty(uint256[4]))
-    records.append(empty(uint256[4]))
+    records: DynArray[uint256[4], MAX_MEMBERS + 2] = [empty(uint256[4]), empty(uint256[4])]
     total: uint256 = 0
-    sum: Bytes[128] = ZERO_POINT
+    sum: uint256[4] = empty(uint256[4])
     for index: uint256 in range(size, bound=MAX_MEMBERS):
-        key: Bytes[128] = self._checked(keys[index])
+        record: uint256[4] = keys[index]
+        bls.check_key(record)
+        sum = bls.add(sum, record)
         weight: uint256 = convert(weights[index], uint256)
         if weight == 0 or weight > MAX_WEIGHT:
             raw_revert(method_id("InvalidCommittee()"))
         total += weight
-        sum = self._add(sum, key)
-        record: uint256[4] = keys[index]
         record[0] |= weight << 128
         records.append(record)
     records[0] = [size, total, 2 * total // 3 + 1, 0]
-    records[SUM_RECORD] = abi_decode(sum, uint256[4])
+    records[1] = sum
     return raw_create(concat(COPY_REST, b"\x00", abi_encode(records)))
 
 
 @view
 @internal
-def _checked(key: uint256[4]) -> Bytes[128]:
-    """
-    @dev The key as bytes, if it is in the subgroup and not infinity: times one it must be itself.
-    """
-    point: Bytes[128] = abi_encode(key)
-    if point == ZERO_POINT:
-        raw_revert(method_id("InvalidCommittee()"))
-    one: bytes32 = convert(1, bytes32)
-    if self._precompile(G1_MSM, G1_MSM_GAS, concat(point, one), 128) != point:
-        raw_revert(method_id("InvalidCommittee()"))
-    return point
-
-
-@view
-@internal
-def _record(committee: address, index: uint256) -> Bytes[128]:
-    return slice(committee.code, RECORDS_AT + index * RECORD_BYTES, RECORD_BYTES)
+def _record(committee: address, record_at: uint256) -> uint256[4]:
+    return abi_decode(slice(committee.code, record_at, RECORD_BYTES), uint256[4])
 
 
 @view

@@ -11,27 +11,40 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SOURCE = Path(__file__).with_name("Sequencer.vy")
-ARTIFACT = Path(__file__).with_name("Sequencer.json")
+HERE = Path(__file__).parent
+SOURCES = ("Sequencer.vy", "bls.vy")
+ARTIFACT = HERE / "Sequencer.json"
 
-# Vyper 0.4.3 declares no errors: these are the ones that the source reverts with.
+# Vyper 0.4.3 declares no errors: these are the ones that the sources revert with.
 _ERROR = re.compile(r'raw_revert\(method_id\("(\w+)\(\)"\)\)')
 
 
+def compile_source(source: str, name: str) -> tuple[list[dict[str, Any]], str]:
+    """ABI and bytecode (0x...) of Vyper source that may import the modules beside this file."""
+    import vyper
+    from vyper.compiler.input_bundle import FilesystemInputBundle
+
+    output = vyper.compile_code(
+        source,
+        contract_path=name,
+        input_bundle=FilesystemInputBundle([HERE]),
+        output_formats=["abi", "bytecode"],
+    )
+    return output["abi"], output["bytecode"]
+
+
 def compile_contract() -> dict[str, Any]:
-    """The artifact of the source as it is now."""
+    """The artifact of the sources as they are now."""
     import vyper
 
-    source = SOURCE.read_text()
-    output = vyper.compile_code(
-        source, contract_path=SOURCE.name, output_formats=["abi", "bytecode"]
-    )
-    errors = sorted(set(_ERROR.findall(source)))
+    sources = [(HERE / name).read_text() for name in SOURCES]
+    abi, bytecode = compile_source(sources[0], SOURCES[0])
+    errors = sorted({error for source in sources for error in _ERROR.findall(source)})
     return {
         "compiler": f"vyper {vyper.__version__}",
-        "source_sha256": hashlib.sha256(source.encode()).hexdigest(),
-        "abi": output["abi"] + [{"type": "error", "name": name, "inputs": []} for name in errors],
-        "bytecode": output["bytecode"],
+        "source_sha256": hashlib.sha256("".join(sources).encode()).hexdigest(),
+        "abi": abi + [{"type": "error", "name": name, "inputs": []} for name in errors],
+        "bytecode": bytecode,
     }
 
 

@@ -35,17 +35,18 @@ class LocalEvm:
         from eth.constants import ZERO_HASH32
         from eth.db.atomic import AtomicDB
 
-        account = {"balance": 10**24, "nonce": 0, "code": b"", "storage": {}}
-        parameters = {
+        account: Any = {"balance": 10**24, "nonce": 0, "code": b"", "storage": {}}
+        parameters: Any = {
             "gas_limit": BLOCK_GAS_LIMIT,
             "timestamp": 1,
             "base_fee_per_gas": BASE_FEE_WEI,
             "parent_beacon_block_root": ZERO_HASH32,
         }
+        genesis: Any = dict.fromkeys(funded, account)
         virtual_machine = _machine_with(precompiles)
         chain = MiningChain.configure(
             "LocalChain", vm_configuration=((0, virtual_machine),), chain_id=CHAIN_ID
-        ).from_genesis(AtomicDB(), parameters, dict.fromkeys(funded, account))
+        ).from_genesis(AtomicDB(), parameters, genesis)
         self._vm: Any = chain.get_vm()
         self._header: Any = self._vm.get_header()
 
@@ -75,7 +76,7 @@ def _machine_with(precompiles: Mapping[bytes, Any]) -> Any:
     from eth.vm.forks.prague.computation import PragueComputation
     from eth.vm.forks.prague.state import PragueState
 
-    merged = {**PragueComputation.get_precompiles(), **precompiles}
+    merged: dict[Any, Any] = {**PragueComputation.get_precompiles(), **precompiles}
     computation = type("LocalComputation", (PragueComputation,), {"_precompiles": merged})
     state = type("LocalState", (PragueState,), {"computation_class": computation})
     return type("LocalVm", (PragueVM,), {"_state_class": state})
