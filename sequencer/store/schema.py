@@ -11,27 +11,28 @@ bytes. Encodings of blocks, certificates and headers are those of `consensus.typ
 | HEIGHTS      | height u64                   | block id; committed only                          |
 | PROOFS       | height u64                   | `CommitProof.encode`; not for every height        |
 | COLLECTIONS  | digest                       | encoded collection, ordered or not                |
+| UNORDERED    | digest                       | empty: a collection that no block has ordered yet |
 | ENTRIES      | height u64                   | `sequencer.ledger.BlockEntries`                   |
 | POSITIONS    | first log position u64       | height u64; blocks that hold entries only         |
 | TRANSACTIONS | segment u32, id or alias     | height u64, index in that block's entries u32     |
-|              | segment u32                  | last height in the segment, u64                   |
+| SEGMENTS     | segment u32                  | shard u8, last height in the segment u64          |
 | BATCHES      | batch number u64             | settlement's: header, certificate parts, data     |
+| POSTED       | batch number u64             | L1 transaction hash, L1 block u64, its hash       |
 | EVIDENCE     | digest of the evidence       | two messages that contradict each other           |
 
-TRANSACTIONS is written in runs, *segments*, of some thousand transactions in the order of blocks,
-each sorted: a random key per transaction in one ever growing tree would touch a page per
-transaction, 18 microseconds each at ten million (measured), a run costs half of one. An alias is
-the keccak-256 of a transaction that looks like Ethereum's; both kinds of key lead to the same
-place. Blocks above the last segment are not in TRANSACTIONS: the ledger keeps their ids in memory
-and reads them back from ENTRIES when it opens.
+TRANSACTIONS is written in runs, *segments*, of some thousand transactions, each sorted: a random
+key per transaction in one ever growing tree touches a page per transaction, 18 microseconds each
+at ten million (measured). An alias is the keccak-256 of a transaction that looks like Ethereum's;
+both kinds of key lead to the same place. The newest blocks are in no segment yet: the index
+(`sequencer.index`) keeps their ids in memory and reads them back from ENTRIES when it opens.
 
 | META key       | value                                                                         |
 |----------------|-------------------------------------------------------------------------------|
 | META_FORMAT    | u32, `FORMAT_VERSION`                                                         |
 | META_CHAIN_ID  | the chain id, 32 bytes                                                        |
 | META_HEAD      | `sequencer.ledger.Head.encode`: the head that is applied                      |
-| META_SEGMENTS  | next segment u32, last height in a segment u64                                |
 | META_SAFETY    | the safety record of the replica                                              |
+| META_FINAL     | u64, the highest batch number that is final on the L1                         |
 | META_POSTER    | the poster's own record                                                       |
 """
 
@@ -49,16 +50,19 @@ class Table(Enum):
     HEIGHTS = b"heights"
     PROOFS = b"proofs"
     COLLECTIONS = b"collections"
+    UNORDERED = b"unordered"
     ENTRIES = b"entries"
     POSITIONS = b"positions"
     TRANSACTIONS = b"transactions"
+    SEGMENTS = b"segments"
     BATCHES = b"batches"
+    POSTED = b"posted"
     EVIDENCE = b"evidence"
 
 
 META_FORMAT: Final = b"format"
 META_CHAIN_ID: Final = b"chain-id"
 META_HEAD: Final = b"head"
-META_SEGMENTS: Final = b"segments"
 META_SAFETY: Final = b"safety"
+META_FINAL: Final = b"final"
 META_POSTER: Final = b"poster"
