@@ -72,18 +72,23 @@ class Collection:
 
     def transactions(self) -> list[tuple[int, bytes]]:
         """Every (namespace, bytes), in order."""
-        data, unpack = self.data, _HEADER.unpack_from
-        found = []
-        start = COUNT_BYTES
-        for _ in range(self.count):
-            namespace, length = unpack(data, start)
-            start += HEADER_BYTES + length
-            found.append((namespace, data[start - length : start]))
-        return found
+        return read_transactions(self.data)
 
     def path(self, index: int) -> list[bytes]:
         """The siblings from leaf `index` up to the root: what `verify_path` needs."""
         return merkle_path(self.leaves, index)
+
+
+def read_transactions(data: bytes) -> list[tuple[int, bytes]]:
+    """Every (namespace, bytes) in the encoded bytes of a collection that was checked before."""
+    unpack = _HEADER.unpack_from
+    found = []
+    start = COUNT_BYTES
+    while start < len(data):
+        namespace, length = unpack(data, start)
+        start += HEADER_BYTES + length
+        found.append((namespace, data[start - length : start]))
+    return found
 
 
 def _read_leaves(data: bytes, max_transaction_bytes: int) -> list[bytes]:

@@ -12,7 +12,7 @@ bytes. Encodings of blocks, certificates and headers are those of `consensus.typ
 | PROOFS       | height u64                   | `CommitProof.encode`; not for every height        |
 | COLLECTIONS  | digest                       | encoded collection, ordered or not                |
 | UNORDERED    | digest                       | empty: a collection that no block has ordered yet |
-| ENTRIES      | height u64                   | `sequencer.ledger.BlockEntries`                   |
+| ENTRIES      | height u64                   | `sequencer.block_entries.BlockEntries`            |
 | POSITIONS    | first log position u64       | height u64; blocks that hold entries only         |
 | TRANSACTIONS | segment u32, id or alias     | height u64, index in that block's entries u32     |
 | SEGMENTS     | segment u32                  | shard u8, last height in the segment u64          |
@@ -22,9 +22,10 @@ bytes. Encodings of blocks, certificates and headers are those of `consensus.typ
 
 TRANSACTIONS is written in runs, *segments*, of some thousand transactions, each sorted: a random
 key per transaction in one ever growing tree touches a page per transaction, 18 microseconds each
-at ten million (measured). An alias is the keccak-256 of a transaction that looks like Ethereum's;
-both kinds of key lead to the same place. The newest blocks are in no segment yet: the index
-(`sequencer.index`) keeps their ids in memory and reads them back from ENTRIES when it opens.
+at ten million (measured). An alias is the keccak-256 of a transaction that looks like Ethereum's,
+alone and with its namespace u64 behind it; every kind of key leads to the same place. The newest
+blocks are in no segment yet: the index (`sequencer.index`) keeps their ids in memory and reads
+them back from ENTRIES when it opens.
 
 | META key       | value                                                                         |
 |----------------|-------------------------------------------------------------------------------|

@@ -1,0 +1,384 @@
+"""The log on top of a store: blocks in, numbered entries out.
+
+Applying a block is a function of the log before it and of the block alone, so every member has
+the same entries, positions and log root. A transaction counts once within
+`rules.duplicate_window_heights`: it is dropped when the same id stands in an entry less than that
+many heights below.
+
+`apply` moves the ledger at once and writes into a batch; reads see what was saved.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from struct import Struct
+
+from consensus.codec import decode_whole
+from consensus.rules import Rules
+from consensus.types import Block, CommitProof, genesis_block
+from sequencer.block_entries import BlockEntries, alias_keys, extend_log_root
+from sequencer.collection import Collection, read_transactions
+from sequencer.ethereum_hash import ethereum_hash, is_ethereum_envelope
+from sequencer.index import INDEX_BITS, TransactionIndex
+from sequencer.settlement.batch import GENESIS_LOG_ROOT, LogEntry
+from sequencer.store.schema import META_HEAD, Table
+from sequencer.store.seam import Store, WriteBatch
+
+_HEAD = Struct(">Q32sQ32sQ")
+_INDEX_MASK = (1 << INDEX_BITS) - 1
+_ROWS_PER_READ = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last block that is in the log.
+
+    height, block_id, timestamp_ms  its own
+    log_root                        after its last entry, 32 bytes
+    next_position                   of the first entry that will follow
+    """
+
+    height: int
+    block_id: bytes
+    timestamp_ms: int
+    log_root: bytes
+    next_position: int
+
+    def encode(self) -> bytes:
+        """88 bytes."""
+        return _HEAD.pack(
+            self.height, self.block_id, self.timestamp_ms, self.log_root, self.next_position
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Head":
+        """Inverse of `encode`."""
+        return cls(*_HEAD.unpack(data))
+
+
+@dataclass(frozen=True)
+class AppliedBlock:
+    """One block as it went into the log.
+
+    row           what the store keeps of it: positions, ids, aliases, what was dropped
+    transactions  (namespace, bytes) of its entries, in log order
+    """
+
+    block: Block
+    row: BlockEntries
+    transactions: list[tuple[int, bytes]]
+
+    @property
+    def first_position(self) -> int:
+        """The log position of its first entry, or of the next one there will be."""
+        return self.row.first_position
+
+    @property
+    def log_root(self) -> bytes:
+        """The log root after its last entry."""
+        return self.row.log_root
+
+    @cached_property
+    def entries(self) -> tuple[tuple[int, int, int, bytes], ...]:
+        """(place of the collection, index in it, namespace, id) of each entry, in log order."""
+        repeated = set(self.row.repeated)
+        places = (
+            (place, index) for place, count in enumerate(self.row.counts) for index in range(count)
+        )
+        kept = (place for ordinal, place in enumerate(places) if ordinal not in repeated)
+        return tuple(
+            (place, position, namespace, self.row.id(index))
+            for index, ((place, position), (namespace, _)) in enumerate(
+                zip(kept, self.transactions, strict=True)
+            )
+        )
+
+    def log_entries(self) -> list[LogEntry]:
+        """Its entries as settlement takes them."""
+        return _log_entries(self.block, self.transactions)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where one entry stands.
+
+    height            of its block
+    index             among the entries of the block
+    position          in the log
+    place             of its collection in the block
+    collection_index  of its transaction in the collection
+    namespace, id     its own
+    """
+
+    height: int
+    index: int
+    position: int
+    place: int
+    collection_index: int
+    namespace: int
+    id: bytes
+
+
+class Ledger:
+    """The log of one chain; `head` is the applied head."""
+
+    def __init__(self, store: Store, chain_id: bytes, rules: Rules) -> None:
+        self._store = store
+        self._rules = rules
+        self._genesis = genesis_block(chain_id)
+        saved = store.get(Table.META, META_HEAD)
+        self.head = (
+            Head(0, self._genesis.id, 0, GENESIS_LOG_ROOT, 0)
+            if saved is None
+            else Head.decode(saved)
+        )
+        self._index = TransactionIndex(store, rules.duplicate_window_heights, self.head.height)
+        self._restore_index()
+
+    def put_collection(self, batch: WriteBatch, collection: Collection) -> None:
+        """Keep a collection that no block has ordered yet."""
+        batch.put(Table.COLLECTIONS, collection.digest, collection.data)
+        batch.put(Table.UNORDERED, collection.digest, b"")
+
+    def drop_collection(self, batch: WriteBatch, digest: bytes) -> None:
+        """Forget a collection that no block will order; one that was ordered stays."""
+        if batch.get(Table.UNORDERED, digest, self._store) is not None:
+            batch.delete(Table.COLLECTIONS, digest)
+            batch.delete(Table.UNORDERED, digest)
+
+    def apply(
+        self,
+        batch: WriteBatch,
+        block: Block,
+        proof: CommitProof | None,
+        collections: Sequence[Collection],
+    ) -> AppliedBlock:
+        """Append a committed block, whose collections are given in its order, to the log.
+
+        Writes everything into `batch`, which has to be the next one saved.
+        """
+        assert block.height == self.head.height + 1, "C3: heights are contiguous"
+        assert block.parent_id == self.head.block_id, "C3: parent ids match"
+        assert tuple(held.digest for held in collections) == block.collections
+        applied = self._append(batch, block, collections)
+        self.head = Head(
+            block.height,
+            block.id,
+            block.timestamp_ms,
+            applied.log_root,
+            applied.first_position + applied.row.count,
+        )
+        self._write(batch, applied, proof, collections)
+        self._index.seal(block.height, batch)
+        return applied
+
+    def block(self, height: int) -> Block | None:
+        """The committed block of this height; 0 is the genesis block."""
+        if height == 0:
+            return self._genesis
+        block_id = self._store.get(Table.HEIGHTS, _u64(height))
+        return None if block_id is None else self.block_by_id(block_id)
+
+    def block_by_id(self, block_id: bytes) -> Block | None:
+        """The block of this id, committed or only kept."""
+        if block_id == self._genesis.id:
+            return self._genesis
+        data = self._store.get(Table.BLOCKS, block_id)
+        return None if data is None else Block.decode(data)
+
+    def proof_at_or_after(self, height: int) -> tuple[int, CommitProof] | None:
+        """The first proof of this height or a higher one, with its height."""
+        for key, value in self._store.range(Table.PROOFS, _u64(height), 1):
+            return int.from_bytes(key, "big"), decode_whole(value, CommitProof.read)
+        return None
+
+    def first_position(self, height: int) -> int:
+        """The log position of the block's first entry, or of the next one if it has none."""
+        row = self._row(height)
+        return row.first_position if row is not None else 0
+
+    def log_root(self, height: int) -> bytes | None:
+        """The log root after the last entry of a block."""
+        if height == 0:
+            return GENESIS_LOG_ROOT
+        row = self._row(height)
+        return None if row is None else row.log_root
+
+    def locate(self, tx_hash: bytes, namespace: int | None = None) -> Location | None:
+        """Find an entry by its id or its Ethereum hash, the newest where several have it.
+
+        With a namespace, an Ethereum hash finds only that namespace's entry.
+        """
+        if len(tx_hash) != 32:
+            return None
+        found = self._index.find(tx_hash)
+        if found is None:
+            return None
+        location = self._location(found >> INDEX_BITS, found & _INDEX_MASK)
+        if namespace is None or location is None or namespace == location.namespace:
+            return location
+        other = self._index.find(tx_hash + _u64(namespace))
+        return None if other is None else self._location(other >> INDEX_BITS, other & _INDEX_MASK)
+
+    def transaction(self, location: Location) -> bytes:
+        """The bytes of an entry that was located."""
+        block = self.block(location.height)
+        assert block is not None
+        transactions = self._transactions(block.collections[location.place])
+        return transactions[location.collection_index][1]
+
+    def entries(self, first_position: int, limit: int) -> list[LogEntry]:
+        """Up to `limit` entries from a log position on."""
+        found: list[LogEntry] = []
+        start = self._store.range(Table.POSITIONS, _u64(first_position), 1, reverse=True)
+        skip = first_position - int.from_bytes(start[0][0], "big") if start else 0
+        for height in self._heights_from(start[0][0] if start else _u64(0)):
+            if len(found) >= limit:
+                break
+            found += self.block_entries(height)[skip : skip + limit - len(found)]
+            skip = 0
+        return found
+
+    def block_entries(self, height: int) -> list[LogEntry]:
+        """The entries of one block."""
+        block, row = self.block(height), self._row(height)
+        if block is None or row is None or not row.count:
+            return []
+        transactions = chain.from_iterable(map(self._transactions, block.collections))
+        return _log_entries(block, _kept(transactions, row.repeated))
+
+    def block_row(self, height: int) -> BlockEntries | None:
+        """What the store keeps of an applied block."""
+        return self._row(height)
+
+    def collection_data(self, digest: bytes) -> bytes | None:
+        """The encoded bytes of a collection, ordered or not."""
+        return self._store.get(Table.COLLECTIONS, digest)
+
+    def collection(self, digest: bytes) -> Collection | None:
+        """A collection, ordered or not."""
+        data = self.collection_data(digest)
+        return None if data is None else Collection.decode(data, self._rules)
+
+    def unordered_collections(self) -> list[Collection]:
+        """The collections that were saved and not ordered."""
+        found: list[Collection] = []
+        start = b""
+        while rows := self._store.range(Table.UNORDERED, start, _ROWS_PER_READ):
+            for digest, _ in rows:
+                collection = self.collection(digest)
+                assert collection is not None, "a collection that waits is in the store"
+                found.append(collection)
+            start = rows[-1][0] + b"\0"
+        return found
+
+    def _append(
+        self, batch: WriteBatch, block: Block, collections: Sequence[Collection]
+    ) -> AppliedBlock:
+        ids: Sequence[bytes] = list(chain.from_iterable(held.leaves for held in collections))
+        repeated = tuple(self._index.add_block(block.height, ids, batch))
+        transactions = _kept(
+            chain.from_iterable(held.transactions() for held in collections), repeated
+        )
+        if repeated:
+            dropped = set(repeated)
+            ids = [id for ordinal, id in enumerate(ids) if ordinal not in dropped]
+        aliases = _aliases(transactions)
+        self._index.add_aliases(block.height, alias_keys(aliases))
+        row = BlockEntries(
+            extend_log_root(self.head.log_root, block, transactions),
+            self.head.next_position,
+            tuple(held.count for held in collections),
+            repeated,
+            b"".join(ids),
+            aliases,
+        )
+        return AppliedBlock(block, row, transactions)
+
+    def _write(
+        self,
+        batch: WriteBatch,
+        applied: AppliedBlock,
+        proof: CommitProof | None,
+        collections: Sequence[Collection],
+    ) -> None:
+        block, height = applied.block, _u64(applied.block.height)
+        batch.put(Table.BLOCKS, block.id, block.encode())
+        batch.put(Table.HEIGHTS, height, block.id)
+        batch.put(Table.ENTRIES, height, applied.row.encode())
+        if proof is not None:
+            batch.put(Table.PROOFS, height, proof.encode())
+        if applied.row.count:
+            batch.put(Table.POSITIONS, _u64(applied.first_position), height)
+        for collection in collections:
+            if batch.get(Table.UNORDERED, collection.digest, self._store) is None:
+                batch.put(Table.COLLECTIONS, collection.digest, collection.data)
+            batch.delete(Table.UNORDERED, collection.digest)
+        batch.put(Table.META, META_HEAD, self.head.encode())
+
+    def _restore_index(self) -> None:
+        """Read back what no segment holds; blocks without entries are skipped over."""
+        first = self._row(self._index.missing_from)
+        if first is not None:
+            for height in self._heights_from(_u64(first.first_position)):
+                row = self._row(height)
+                assert row is not None
+                self._index.restore(height, row.keys())
+
+    def _heights_from(self, position: bytes) -> Iterator[int]:
+        """The heights of the blocks with entries, from the one that starts at this position."""
+        while rows := self._store.range(Table.POSITIONS, position, _ROWS_PER_READ):
+            for _, height in rows:
+                yield int.from_bytes(height, "big")
+            position = rows[-1][0] + b"\0"
+
+    def _row(self, height: int) -> BlockEntries | None:
+        data = self._store.get(Table.ENTRIES, _u64(height))
+        return None if data is None else BlockEntries.decode(data)
+
+    def _transactions(self, digest: bytes) -> list[tuple[int, bytes]]:
+        data = self.collection_data(digest)
+        assert data is not None, "a collection of the log is in the store"
+        return read_transactions(data)
+
+    def _location(self, height: int, index: int) -> Location | None:
+        block, row = self.block(height), self._row(height)
+        if block is None or row is None:
+            return None
+        place, collection_index = row.place(index)
+        namespace = self._transactions(block.collections[place])[collection_index][0]
+        position = row.first_position + index
+        return Location(height, index, position, place, collection_index, namespace, row.id(index))
+
+
+def _u64(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+def _kept(
+    transactions: Iterable[tuple[int, bytes]], repeated: Sequence[int]
+) -> list[tuple[int, bytes]]:
+    """The transactions of all collections of a block but the repeated ordinals."""
+    kept = list(transactions)
+    if repeated:
+        dropped = set(repeated)
+        kept = [item for ordinal, item in enumerate(kept) if ordinal not in dropped]
+    return kept
+
+
+def _aliases(transactions: Sequence[tuple[int, bytes]]) -> tuple[tuple[bytes, int], ...]:
+    return tuple(
+        (ethereum_hash(transaction) + _u64(namespace), index)
+        for index, (namespace, transaction) in enumerate(transactions)
+        if transaction
+        and (transaction[0] >= 0xC0 or 1 <= transaction[0] <= 4)
+        and is_ethereum_envelope(transaction)
+    )
+
+
+def _log_entries(block: Block, transactions: Sequence[tuple[int, bytes]]) -> list[LogEntry]:
+    return [
+        LogEntry(block.height, block.timestamp_ms, namespace, transaction)
+        for namespace, transaction in transactions
+    ]
