@@ -1,0 +1,226 @@
+"""A node's side of the L1: feeds the poster with certified batches, remembers what it tells.
+
+Implements the poster's port. Everything remembered is a hint that the poster checks against the L1
+again; it is kept so that receipts can name their L1 transaction after a restart.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from consensus.codec import u64
+from sequencer.batcher import Batcher
+from sequencer.settlement.batch import BatchHeader
+from sequencer.settlement.poster_events import (
+    Alarm,
+    AlarmCleared,
+    Final,
+    Notice,
+    Posted,
+    PosterSettings,
+    Stage,
+    StageChanged,
+    Unposted,
+)
+from sequencer.settlement.poster_runner import CertifiedBatch, PosterRunner
+from sequencer.settlement.schedule import posting_order
+from sequencer.store.schema import META_FINAL, META_POSTER, Table
+from sequencer.store.seam import Store, WriteBatch
+
+logger = logging.getLogger("sequencer.settlement")
+
+
+class Settling:
+    """What is certified, posted and final, for the poster and for those who ask the node."""
+
+    def __init__(self, batcher: Batcher, store: Store, chain_id: bytes, size: int) -> None:
+        self._batcher = batcher
+        self._store = store
+        self._chain_id = chain_id
+        self._size = size
+        final = store.get(Table.META, META_FINAL)
+        self.final = int.from_bytes(final, "big") if final else 0
+        self.posted = self._last_posted()
+        self._certified = self.final
+        self.alarms: dict[str, str] = {}
+        self.takeovers = 0
+        self.runner: PosterRunner | None = None
+
+    def _last_posted(self) -> int:
+        last = self._store.range(Table.POSTED, b"", 1, reverse=True)
+        return max(self.final, int.from_bytes(last[0][0], "big") if last else 0)
+
+    # ------------------------------------------------------------------ the poster's port
+
+    def latest_certified(self) -> int:
+        """The highest number up to which every batch is certified here."""
+        while True:
+            following = self._batcher.batch(self._certified + 1)
+            if following is None or not following.certified:
+                return self._certified
+            self._certified += 1
+
+    def certified(self, number: int) -> CertifiedBatch | None:
+        """A certified batch."""
+        batch = self._batcher.batch(number)
+        if batch is None or not batch.certified:
+            return None
+        return CertifiedBatch(batch.header, batch.signers, batch.signature, batch.data)
+
+    def save(self, state: bytes) -> None:
+        """Make the poster's state durable."""
+        self._put(Table.META, META_POSTER, state)
+
+    def load(self) -> bytes | None:
+        """The poster's state."""
+        return self._store.get(Table.META, META_POSTER)
+
+    def notify(self, notice: Notice) -> None:
+        """Remember what happened on the L1."""
+        match notice:
+            case Posted():
+                value = notice.tx_hash + u64(notice.block_number) + notice.block_hash
+                self._put(Table.POSTED, u64(notice.number), value)
+                self.posted = max(self.posted, notice.number)
+                logger.info(
+                    "batch %d is posted: L1 transaction 0x%s in block %d",
+                    notice.number,
+                    notice.tx_hash.hex(),
+                    notice.block_number,
+                )
+            case Unposted():
+                self.posted = min(self.posted, notice.number - 1)
+                writes = WriteBatch()
+                writes.delete(Table.POSTED, u64(notice.number))
+                self._store.save(writes)
+                logger.warning("an L1 reorganisation took batch %d out again", notice.number)
+            case Final():
+                self.final = max(self.final, notice.number)
+                self.posted = max(self.posted, self.final)
+                self._put(Table.META, META_FINAL, u64(self.final))
+            case StageChanged():
+                self.takeovers += notice.stage is Stage.TAKEN_OVER
+                logger.info("batch %d: %s %s", notice.number, notice.stage.value, notice.why)
+            case Alarm():
+                self.alarms[notice.topic] = notice.text
+                logger.warning("%s: %s", notice.topic, notice.text)
+            case AlarmCleared():
+                self.alarms.pop(notice.topic, None)
+                logger.info("%s: over", notice.topic)
+
+    def _put(self, table: Table, key: bytes, value: bytes) -> None:
+        writes = WriteBatch()
+        writes.put(table, key, value)
+        self._store.save(writes)
+
+    # ------------------------------------------------------------------ what others may ask
+
+    def status(self) -> dict[str, Any]:
+        """Numbers of batches by state, who posts next, and what is wrong."""
+        following = self.posted + 1
+        return {
+            "closed": self._batcher.last_closed,
+            "certified": self.latest_certified(),
+            "posted": self.posted,
+            "final": self.final,
+            "lag": self._batcher.last_closed - self.posted,
+            "poster": posting_order(self._chain_id, following, self._size)[0],
+            "takeovers": self.takeovers,
+            "alarms": dict(self.alarms),
+        }
+
+    def header(self, number: int) -> BatchHeader | None:
+        """The header of a closed batch."""
+        batch = self._batcher.batch(number)
+        return BatchHeader.decode(batch.header) if batch is not None else None
+
+    def last_position(self, number: int) -> int:
+        """The log position of a batch's last entry; -1 for batch 0."""
+        header = self.header(number) if number else None
+        return header.last_position if header else -1
+
+    def number_holding(self, position: int) -> int | None:
+        """The closed batch that holds a log position; None while it is open."""
+        low, high = 1, self._batcher.last_closed
+        if position >= self._batcher.open_position:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            if self.last_position(middle) < position:
+                low = middle + 1
+            else:
+                high = middle
+        return low if high else None
+
+    def state(self, number: int) -> str:
+        """closed, certified, posted or final."""
+        if number <= self.final:
+            return "final"
+        if number <= self.posted:
+            return "posted"
+        return "certified" if self.certified(number) else "closed"
+
+    def describe(self, number: int) -> dict[str, Any] | None:
+        """One batch, as the RPC shows it."""
+        batch, header = self._batcher.batch(number), self.header(number)
+        if batch is None or header is None:
+            return None
+        posted = self._store.get(Table.POSTED, u64(number))
+        return {
+            "number": number,
+            "state": self.state(number),
+            "epoch": header.epoch,
+            "first_position": header.first_position,
+            "last_position": header.last_position,
+            "previous_log_root": "0x" + header.previous_log_root.hex(),
+            "log_root": "0x" + header.log_root.hex(),
+            "data_hash": "0x" + header.data_hash.hex(),
+            "data_bytes": len(batch.data),
+            "header": "0x" + batch.header.hex(),
+            "signers": "0x" + batch.signers.hex(),
+            "signature": "0x" + batch.signature.hex(),
+            "l1_transaction": "0x" + posted[:32].hex() if posted else None,
+            "l1_block": int.from_bytes(posted[32:40], "big") if posted else None,
+        }
+
+
+async def run_poster(
+    settling: Settling, genesis_l1: Any, url: str, l1_key: bytes, setup: Any, config: Any
+) -> None:
+    """Post for ever; an L1 that is not there is waited for, a wrong one ends with the error."""
+    from sequencer.settlement.account import L1Account
+    from sequencer.settlement.client import L1Unreachable
+    from sequencer.settlement.ethereum import EthereumClient
+
+    client = EthereumClient(
+        url,
+        genesis_l1.contract,
+        genesis_l1.deploy_block,
+        finality_depth=genesis_l1.finality_depth,
+    )
+    try:
+        while True:
+            try:
+                await client.check(genesis_l1.chain_id, setup.chain_id)
+                break
+            except L1Unreachable as error:
+                settling.notify(Alarm("L1 unreachable", str(error)))
+                await asyncio.sleep(config.poll_ms / 1000)
+        settling.notify(AlarmCleared("L1 unreachable"))
+        settling.runner = PosterRunner(
+            client,
+            settling,
+            L1Account(l1_key, genesis_l1.chain_id),
+            genesis_l1.contract,
+            chain_id=setup.chain_id,
+            committee_index=setup.me,
+            committee_size=setup.committee.size,
+            clock_ms=lambda: int(time.monotonic() * 1000),
+            settings=PosterSettings(
+                takeover_blocks=config.takeover_blocks, confirmations=config.confirmations
+            ),
+        )
+        await settling.runner.run(config.poll_ms / 1000)
+    finally:
+        await client.aclose()
