@@ -1,0 +1,360 @@
+"""The settlement seam over Ethereum JSON-RPC: any execution client, any provider.
+
+web3.py is not used: it imports slowly and re-sends requests on its own, raw transactions too.
+"""
+
+import asyncio
+from typing import Any
+
+from sequencer.settlement import abi
+from sequencer.settlement.account import Fees, L1Account
+from sequencer.settlement.client import (
+    EMPTY_CONTRACT,
+    Accepted,
+    CallReverted,
+    ContractState,
+    InvalidAnswer,
+    L1Block,
+    L1Mismatch,
+    L1Refused,
+    L1Unreachable,
+    Receipt,
+    SendAnswer,
+    SendOutcome,
+    SettlementError,
+)
+from sequencer.settlement.jsonrpc import JsonRpc, RevertedCall
+
+LOG_PAGE_BLOCKS = 2_000
+"""Blocks asked for at once; the smallest limit among common providers."""
+MAX_PAGE_LOGS = 10_000
+MAX_INPUT_BYTES = 128 * 1024
+"""No Ethereum client takes a larger transaction."""
+MAX_EVENT_BYTES = 4_096
+DEPLOY_TIMEOUT_S = 120.0
+DEPLOY_POLL_S = 0.1
+DEPLOY_GAS_PERCENT = 110
+"""Gas to deploy with, in percent of the estimate."""
+
+_OUTCOMES = (
+    ("already known", SendOutcome.KNOWN),
+    ("alreadyknown", SendOutcome.KNOWN),  # Nethermind
+    ("known transaction", SendOutcome.KNOWN),  # Besu
+    ("already imported", SendOutcome.KNOWN),  # anvil
+    ("nonce too low", SendOutcome.NONCE_TOO_LOW),
+    ("oldnonce", SendOutcome.NONCE_TOO_LOW),  # Nethermind
+    ("underpriced", SendOutcome.UNDERPRICED),
+    ("below minimum", SendOutcome.UNDERPRICED),
+    ("replacementnotallowed", SendOutcome.UNDERPRICED),  # Nethermind
+    ("feetoolow", SendOutcome.UNDERPRICED),  # Nethermind
+    ("less than block base fee", SendOutcome.UNDERPRICED),
+    ("insufficient funds", SendOutcome.INSUFFICIENT_FUNDS),
+    ("insufficientfunds", SendOutcome.INSUFFICIENT_FUNDS),  # Nethermind
+)
+"""Words in the refusals of geth, reth, anvil, Nethermind, Besu, Erigon; the first match counts."""
+
+_FAILED_CALL = ("revert", "out of gas", "outofgas", "opcode", "intrinsic gas")
+"""Words that say that a call ran and failed, rather than that the endpoint has a problem."""
+
+
+class EthereumClient:
+    """A `SettlementClient` for the contract at `contract` (20 bytes), deployed in `deploy_block`.
+
+    Final is what the L1 calls `finalized`, or, with `finality_depth`, what lies that many blocks
+    behind its head.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        contract: bytes,
+        deploy_block: int = 0,
+        *,
+        finality_depth: int | None = None,
+    ) -> None:
+        self.url = url
+        self.contract = contract
+        self.deploy_block = deploy_block
+        self._finality_depth = finality_depth
+        self._rpc = JsonRpc(url)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._rpc.aclose()
+
+    async def check(self, l1_chain_id: int, chain_id: bytes) -> None:
+        """Refuse to start on the wrong L1 or contract: `L1Mismatch` or `L1Unreachable`.
+
+        `chain_id` is the digest of the genesis core (32 bytes), which the contract was given.
+        """
+        found = await chain_id_of(self._rpc)
+        if found != l1_chain_id:
+            raise L1Mismatch(
+                f"the L1 at {self.url} has chain id {found}, but the genesis names {l1_chain_id}"
+            )
+        address = "0x" + self.contract.hex()
+        code = _bytes(await self._rpc.call("eth_getCode", [address, "latest"]), "code", 1 << 20)
+        if not code:
+            raise L1Mismatch(
+                f"there is no contract at {address} on the L1 at {self.url} (chain id {found})"
+            )
+        digest = await self._word("chain_id_digest", "latest")
+        if digest != chain_id:
+            raise L1Mismatch(
+                f"the contract at {address} belongs to another chain: it was deployed with "
+                f"digest {digest.hex()}, the digest of this genesis is {chain_id.hex()}"
+            )
+
+    # what the chain says
+
+    async def head(self) -> L1Block:
+        """The newest block."""
+        return await self._block("latest")
+
+    async def finalized(self) -> L1Block:
+        """The newest final block."""
+        if self._finality_depth is None:
+            return await self._block("finalized")
+        head = await self._block("latest")
+        return await self._block(hex(max(0, head.number - self._finality_depth)))
+
+    async def _block(self, tag: str) -> L1Block:
+        found = await self._rpc.call("eth_getBlockByNumber", [tag, False])
+        if found is None:
+            raise InvalidAnswer(f"the L1 at {self.url} has no {tag} block yet")
+        block = _object(found, "block")
+        return L1Block(
+            number=_number(block.get("number"), "block number", 64),
+            block_hash=_bytes32(block.get("hash"), "block hash"),
+            timestamp_s=_number(block.get("timestamp"), "timestamp", 64),
+            base_fee=_number(block.get("baseFeePerGas"), "base fee", 128),
+        )
+
+    async def contract_state(self, block: L1Block) -> ContractState:
+        """The contract after `block`, found by its hash (EIP-1898)."""
+        if block.number < self.deploy_block:
+            return EMPTY_CONTRACT
+        at = {"blockHash": "0x" + block.block_hash.hex()}
+        number, root = await asyncio.gather(
+            self._word("next_number", at), self._word("last_log_root", at)
+        )
+        return ContractState(int.from_bytes(number, "big"), root)
+
+    async def _word(self, view: str, block: Any) -> bytes:
+        message = {"to": "0x" + self.contract.hex(), "data": "0x" + abi.view_calldata(view).hex()}
+        return _bytes32(await self._rpc.call("eth_call", [message, block]), view)
+
+    async def accepted(self, first_block: int, last_block: int) -> list[Accepted]:
+        """The batches accepted in these blocks, in order; asks page by page."""
+        found: list[Accepted] = []
+        first = max(first_block, self.deploy_block)
+        while first <= last_block:
+            last = min(first + LOG_PAGE_BLOCKS - 1, last_block)
+            found += await self._accepted_page(first, last)
+            first = last + 1
+        return found
+
+    async def _accepted_page(self, first: int, last: int) -> list[Accepted]:
+        query = {
+            "address": "0x" + self.contract.hex(),
+            "topics": ["0x" + abi.batch_posted_topic().hex()],
+            "fromBlock": hex(first),
+            "toBlock": hex(last),
+        }
+        logs = await self._rpc.call("eth_getLogs", [query])
+        if not isinstance(logs, list) or len(logs) > MAX_PAGE_LOGS:
+            raise InvalidAnswer(f"the L1 at {self.url} answers logs without end")
+        found = [self._accepted_of(_object(log, "log")) for log in logs]
+        if any(not first <= batch.block_number <= last for batch in found):
+            raise InvalidAnswer(f"the L1 at {self.url} answers logs of blocks not asked for")
+        return sorted(found, key=lambda batch: batch.number)
+
+    def _accepted_of(self, log: dict[str, Any]) -> Accepted:
+        if _bytes(log.get("address"), "address", 20) != self.contract:
+            raise InvalidAnswer("the L1 answers a log of another contract")
+        topics = log.get("topics")
+        if not isinstance(topics, list):
+            raise InvalidAnswer("the L1 answers a log without topics")
+        words = [_bytes32(topic, "topic") for topic in topics]
+        try:
+            event = abi.decode_batch_posted(
+                words, _bytes(log.get("data"), "event", MAX_EVENT_BYTES)
+            )
+        except ValueError as error:
+            raise InvalidAnswer(
+                f"the L1 answers a log that is not of our event: {error}"
+            ) from error
+        return Accepted(
+            number=event.number,
+            log_root=event.log_root,
+            data_hash=event.data_hash,
+            tx_hash=_bytes32(log.get("transactionHash"), "transaction hash"),
+            block_number=_number(log.get("blockNumber"), "block number", 64),
+            block_hash=_bytes32(log.get("blockHash"), "block hash"),
+        )
+
+    async def transaction_input(self, tx_hash: bytes) -> bytes:
+        """The input of a mined transaction."""
+        found = await self._rpc.call("eth_getTransactionByHash", ["0x" + tx_hash.hex()])
+        if found is None:
+            raise InvalidAnswer(f"the L1 at {self.url} has no transaction 0x{tx_hash.hex()}")
+        return _bytes(_object(found, "transaction").get("input"), "input", MAX_INPUT_BYTES)
+
+    async def receipt(self, tx_hash: bytes) -> Receipt | None:
+        """What became of a transaction."""
+        found = await self._rpc.call("eth_getTransactionReceipt", ["0x" + tx_hash.hex()])
+        if found is None:
+            return None
+        receipt = _object(found, "receipt")
+        if receipt.get("blockHash") is None:
+            return None  # some clients answer for pending transactions
+        contract = receipt.get("contractAddress")
+        return Receipt(
+            tx_hash=tx_hash,
+            block_number=_number(receipt.get("blockNumber"), "block number", 64),
+            block_hash=_bytes32(receipt.get("blockHash"), "block hash"),
+            succeeded=_number(receipt.get("status"), "status", 1) == 1,
+            contract=None if contract is None else _bytes(contract, "address", 20),
+        )
+
+    # what we need to send, and sending
+
+    async def tip(self) -> int:
+        """The tip that the L1 suggests, in wei a gas."""
+        return _number(await self._rpc.call("eth_maxPriorityFeePerGas", []), "tip", 128)
+
+    async def balance(self, address: bytes) -> int:
+        """Wei at the head."""
+        found = await self._rpc.call("eth_getBalance", ["0x" + address.hex(), "latest"])
+        return _number(found, "balance", 256)
+
+    async def nonce(self, address: bytes) -> int:
+        """Mined transactions at the head."""
+        found = await self._rpc.call("eth_getTransactionCount", ["0x" + address.hex(), "latest"])
+        return _number(found, "nonce", 64)
+
+    async def simulate(self, sender: bytes, calldata: bytes, gas: int) -> None:
+        """`eth_call` on the pending state; raises `CallReverted`."""
+        message = {
+            "from": "0x" + sender.hex(),
+            "to": "0x" + self.contract.hex(),
+            "gas": hex(gas),
+            "input": "0x" + calldata.hex(),
+        }
+        try:
+            await self._rpc.call("eth_call", [message, "pending"])
+        except RevertedCall as error:
+            raise CallReverted(abi.decode_revert(error.data) or str(error)) from error
+        except L1Refused as error:
+            if any(word in str(error).lower() for word in _FAILED_CALL):
+                raise CallReverted(str(error)) from error
+            raise
+
+    async def send(self, raw: bytes) -> SendAnswer:
+        """Hand over a signed transaction."""
+        try:
+            await self._rpc.call("eth_sendRawTransaction", ["0x" + raw.hex()])
+        except L1Refused as error:
+            text = str(error)
+            return SendAnswer(classify_refusal(text), text)
+        except SettlementError as error:
+            return SendAnswer(SendOutcome.UNREACHABLE, str(error))
+        return SendAnswer(SendOutcome.ACCEPTED)
+
+
+def classify_refusal(text: str) -> SendOutcome:
+    """What an L1 client means by refusing a raw transaction with these words."""
+    words = text.lower()
+    for part, outcome in _OUTCOMES:
+        if part in words:
+            return outcome
+    return SendOutcome.REJECTED
+
+
+async def chain_id_of(rpc: JsonRpc) -> int:
+    """The L1's own chain id. Raises `SettlementError`."""
+    return _number(await rpc.call("eth_chainId", []), "chain id", 256)
+
+
+async def fetch_l1_chain_id(url: str) -> int:
+    """The chain id of the L1 at `url`. Raises `SettlementError`."""
+    rpc = JsonRpc(url)
+    try:
+        return await chain_id_of(rpc)
+    finally:
+        await rpc.aclose()
+
+
+async def deploy(url: str, account: L1Account, creation_code: bytes) -> tuple[bytes, int]:
+    """Create a contract and wait until it is mined: its address (20 bytes) and block number.
+
+    `creation_code` is bytecode and constructor arguments. Raises `SettlementError`.
+    """
+    client = EthereumClient(url, bytes(20))
+    rpc = JsonRpc(url)
+    try:
+        sender = "0x" + account.address.hex()
+        message = {"from": sender, "data": "0x" + creation_code.hex()}
+        estimate = _number(await rpc.call("eth_estimateGas", [message]), "gas", 64)
+        head, tip = await asyncio.gather(client.head(), client.tip())
+        signed = account.sign(
+            nonce=await client.nonce(account.address),
+            to=None,
+            data=creation_code,
+            gas=estimate * DEPLOY_GAS_PERCENT // 100,
+            fees=Fees(2 * head.base_fee + tip, tip),
+        )
+        answer = await client.send(signed.raw)
+        if answer.outcome not in (SendOutcome.ACCEPTED, SendOutcome.KNOWN):
+            raise SettlementError(f"the L1 refused the deployment: {answer.text}")
+        async with asyncio.timeout(DEPLOY_TIMEOUT_S):
+            return await _created(client, signed.tx_hash)
+    except TimeoutError as error:
+        raise L1Unreachable(f"not mined within {DEPLOY_TIMEOUT_S:g} s on {url}") from error
+    finally:
+        await client.aclose()
+        await rpc.aclose()
+
+
+async def _created(client: EthereumClient, tx_hash: bytes) -> tuple[bytes, int]:
+    while True:
+        receipt = await client.receipt(tx_hash)
+        if receipt is not None and receipt.contract is not None and receipt.succeeded:
+            return receipt.contract, receipt.block_number
+        if receipt is not None:
+            raise SettlementError(f"the deployment 0x{tx_hash.hex()} failed on the L1")
+        await asyncio.sleep(DEPLOY_POLL_S)
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidAnswer(f"the L1's {name} is no object")
+    return value
+
+
+def _number(value: Any, name: str, bits: int) -> int:
+    if not isinstance(value, str) or not value.startswith("0x") or len(value) > 2 + bits // 4 + 1:
+        raise InvalidAnswer(f"the L1's {name} is no hex number of at most {bits} bits")
+    try:
+        found = int(value, 16)
+    except ValueError as error:
+        raise InvalidAnswer(f"the L1's {name} is no hex number") from error
+    if found >> bits:
+        raise InvalidAnswer(f"the L1's {name} exceeds {bits} bits")
+    return found
+
+
+def _bytes(value: Any, name: str, limit: int) -> bytes:
+    if not isinstance(value, str) or not value.startswith("0x") or len(value) > 2 + 2 * limit:
+        raise InvalidAnswer(f"the L1's {name} is no hex string of at most {limit} bytes")
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError as error:
+        raise InvalidAnswer(f"the L1's {name} is no hex string") from error
+
+
+def _bytes32(value: Any, name: str) -> bytes:
+    found = _bytes(value, name, 32)
+    if len(found) != 32:
+        raise InvalidAnswer(f"the L1's {name} has {len(found)} bytes, not 32")
+    return found

@@ -1,0 +1,486 @@
+"""The poster: brings certified batches to L1, one at a time, whatever the L1 does.
+
+A pure machine: `step(event, now_ms) -> actions`. It knows the L1 only through `L1View`s, each a
+consistent reading; everything that matters is derived from them again and again, so a lost answer,
+a reorg or a restart needs no special path. What it saves is a hint: which transactions of ours may
+be in flight.
+
+1. Members are ranked by batch (`schedule`); rank k may send k * `takeover_blocks` L1 blocks after
+   the later of the acceptance of the batch before and the L1 head at which it held the certificate.
+2. An attempt goes through the stages
+
+       certified  a certificate is held; waiting for our turn, in L1 blocks
+       built      asked to simulate the call on the pending state
+       simulated  asked to sign
+       signed     saved, then sent
+       sent       sent again with every L1 block, with higher fees every `bump_after_blocks`
+       mined      included; leaves when final, returns to sent when a reorg takes it out
+
+   and ends as `final`, `replaced` (its nonce was used by something we do not know), `taken over`
+   (somebody else's was accepted; ours, if in flight, is cancelled by an empty transaction with the
+   same nonce), `reverted` (mined, and refused by the contract) or `abandoned` (before anything was
+   sent). Where an answer is awaited, `answer_timeout_ms` without one asks again.
+3. Saved before every outside act: an action `Save` stands before the `Send` it covers.
+4. A batch is *posted* at `confirmations` blocks, identified by block hash, and *final* when the L1
+   says so. After a reorg the same transaction is sent first.
+
+Safety does not depend on any of this: the contract takes each number once, and only certified.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sequencer.settlement.account import Fees
+from sequencer.settlement.client import Accepted, Receipt, SendOutcome
+from sequencer.settlement.poster_events import (
+    Action,
+    Alarm,
+    AlarmCleared,
+    Answered,
+    Event,
+    Final,
+    L1View,
+    Notice,
+    NoVerdict,
+    Posted,
+    PosterSettings,
+    Save,
+    Send,
+    Sign,
+    Signed,
+    Simulate,
+    Simulated,
+    SimulationFailed,
+    Stage,
+    StageChanged,
+    Tell,
+    Unposted,
+    Unreachable,
+)
+from sequencer.settlement.poster_state import Flight, Version, decode_state, encode_state
+from sequencer.settlement.schedule import first_block, rank
+
+ALREADY_POSTED = "AlreadyPosted"
+NOT_NEXT = "NotNext"
+CANCEL_GAS = 21_000
+MAX_VERSIONS = 16
+"""Fee levels tried for one nonce; 9/8 to the power of 15 is almost 6."""
+MAX_ATTEMPTS = 256
+"""Own batches that are mined and not final; above, posting waits for L1 finality."""
+MAX_MILESTONES = 4_096
+
+
+@dataclass
+class _Attempt:
+    """One batch under way. `flight` is empty until something is signed."""
+
+    number: int
+    stage: Stage = Stage.BUILT
+    since_ms: int = 0
+    flight: Flight | None = None
+    pushed_block: int | None = None
+    """The L1 head when it was last sent; None if not by this process."""
+    version_block: int | None = None
+    """The L1 head when its fees were last raised."""
+    resend: int = -1
+    """Which version to send again."""
+
+
+class Poster:
+    """The machine for one member. `saved` is what a `Save` held last, if anything is left of it."""
+
+    def __init__(
+        self,
+        settings: PosterSettings,
+        *,
+        chain_id: bytes,
+        member: int,
+        size: int,
+        saved: bytes | None = None,
+    ) -> None:
+        self._settings = settings
+        self._chain_id = chain_id
+        self._member = member
+        self._size = size
+        flights = decode_state(saved) if saved else []
+        self._attempts = [_Attempt(flight.number, Stage.SENT, flight=flight) for flight in flights]
+        self._saved = encode_state(flights)
+        self._view: L1View | None = None
+        self._now_ms = 0
+        self._actions: list[Action] = []
+        self._posted: dict[int, Accepted] = {}
+        self._final_next = 1
+        self._milestones: list[tuple[int, int]] = []
+        self._not_before = 0
+        self._alarms: dict[str, str] = {}
+        self._head_seen: tuple[bytes, int] = (b"", 0)
+        self._final_seen: tuple[int, int] = (-1, 0)
+
+    # what the shell asks
+
+    @property
+    def window_start(self) -> int | None:
+        """The block after which `L1View.accepted` has to begin; None: after the final block."""
+        return None if self._view is None else self._view.final_block
+
+    def watched(self) -> list[bytes]:
+        """The transactions whose receipts belong into the next view."""
+        return [
+            version.tx_hash
+            for attempt in self._attempts
+            if attempt.flight is not None
+            for version in attempt.flight.versions
+        ]
+
+    def stage(self) -> tuple[int, Stage] | None:
+        """The oldest batch under way that is not mined, or the one that waits for our turn."""
+        for attempt in self._attempts:
+            if attempt.stage is not Stage.MINED:
+                return attempt.number, attempt.stage
+        if self._view is not None and self._view.certified >= self._view.next_number:
+            return self._view.next_number, Stage.CERTIFIED
+        return None
+
+    def step(self, event: Event, now_ms: int) -> list[Action]:
+        """What to do now that `event` happened, in this order. `now_ms` never falls."""
+        self._now_ms = now_ms
+        self._actions = []
+        if isinstance(event, L1View):
+            self._on_view(event)
+        elif isinstance(event, Unreachable):
+            self._raise_alarm("l1", event.text)
+        elif isinstance(event, Simulated):
+            self._on_simulated(event)
+        elif isinstance(event, SimulationFailed):
+            self._on_simulation_failed(event)
+        elif isinstance(event, NoVerdict):
+            self._on_no_verdict(event)
+        elif isinstance(event, Signed):
+            self._on_signed(event)
+        else:
+            self._on_answered(event)
+        return self._save_first()
+
+    def _save_first(self) -> list[Action]:
+        state = encode_state([a.flight for a in self._attempts if a.flight is not None])
+        if state == self._saved:
+            return self._actions
+        self._saved = state
+        return [Save(state), *self._actions]
+
+    # a view
+
+    def _on_view(self, view: L1View) -> None:
+        self._view = view
+        self._clear_alarm("l1")
+        self._tell_progress(view)
+        self._watch_l1(view)
+        self._remember_certified(view)
+        for attempt in list(self._attempts):
+            self._follow(attempt, view)
+        if all(attempt.stage is Stage.MINED for attempt in self._attempts):
+            self._start(view)
+
+    def _tell_progress(self, view: L1View) -> None:
+        deepest = view.head.number - self._settings.confirmations + 1
+        confirmed = {b.number: b for b in view.accepted if b.block_number <= deepest}
+        gone = [
+            number
+            for number, batch in self._posted.items()
+            if number not in confirmed or confirmed[number].block_hash != batch.block_hash
+        ]
+        if gone:
+            self._tell(Unposted(min(gone)))
+        for number in sorted(confirmed):
+            batch = confirmed[number]
+            if number not in self._posted or number in gone:
+                self._tell(Posted(number, batch.tx_hash, batch.block_number, batch.block_hash))
+        self._posted = {n: b for n, b in confirmed.items() if n >= view.final_next}
+        if view.final_next > self._final_next:
+            self._final_next = view.final_next
+            self._tell(Final(view.final_next - 1))
+
+    def _watch_l1(self, view: L1View) -> None:
+        hash_seen, since_ms = self._head_seen
+        if view.head.block_hash != hash_seen:
+            self._head_seen = (view.head.block_hash, self._now_ms)
+            self._clear_alarm("head")
+        elif self._now_ms - since_ms >= self._settings.head_stall_ms:
+            seconds = (self._now_ms - since_ms) // 1000
+            self._raise_alarm(
+                "head", f"the L1 head stands at block {view.head.number}", f" for {seconds} s"
+            )
+        final_seen, at_head = self._final_seen
+        if view.final_block != final_seen:
+            self._final_seen = (view.final_block, view.head.number)
+            self._clear_alarm("finality")
+        elif view.head.number - at_head >= self._settings.finality_stall_blocks:
+            self._raise_alarm(
+                "finality",
+                f"the L1 has finalized nothing after block {view.final_block}",
+                f"; its head is {view.head.number}",
+            )
+
+    def _remember_certified(self, view: L1View) -> None:
+        """Keep from which L1 head on we held which certificates: (number up to, head) in order."""
+        marks = self._milestones
+        if view.certified > (marks[-1][0] if marks else 0):
+            marks.append((view.certified, view.head.number))
+        while marks and (marks[0][0] < view.final_next or len(marks) > MAX_MILESTONES):
+            del marks[0]
+
+    # attempts that exist
+
+    def _follow(self, attempt: _Attempt, view: L1View) -> None:
+        if attempt.flight is None:
+            self._follow_unsigned(attempt, view)
+            return
+        for version in attempt.flight.versions:
+            receipt = view.receipts.get(version.tx_hash)
+            if receipt is not None:
+                self._follow_mined(attempt, version, receipt, view)
+                return
+        if view.nonce > attempt.flight.nonce:
+            self._end(attempt, Stage.REPLACED, "its nonce was used by another transaction")
+        else:
+            self._push(attempt, attempt.flight, view)
+
+    def _follow_unsigned(self, attempt: _Attempt, view: L1View) -> None:
+        if view.next_number > attempt.number:
+            self._end(attempt, Stage.TAKEN_OVER, "accepted from another member")
+        elif view.next_number < attempt.number:
+            self._end(attempt, Stage.ABANDONED, "the L1 went back to an earlier batch")
+        elif self._timed_out(attempt):
+            self._enter(attempt, Stage.BUILT, "no answer in time")
+            self._actions.append(Simulate(attempt.number))
+
+    def _follow_mined(
+        self, attempt: _Attempt, version: Version, receipt: Receipt, view: L1View
+    ) -> None:
+        if version.cancel:
+            self._end(attempt, Stage.TAKEN_OVER, "our transaction is cancelled")
+        elif not receipt.succeeded and view.next_number > attempt.number:
+            self._end(attempt, Stage.TAKEN_OVER, "accepted from another member first")
+        elif not receipt.succeeded:
+            self._end(attempt, Stage.REVERTED, "the contract refused it")
+            self._hold_off("post", f"batch {attempt.number}: 0x{version.tx_hash.hex()} reverted")
+        elif view.final_next > attempt.number:
+            self._clear_alarm("post")
+            self._end(attempt, Stage.FINAL, "")
+        elif attempt.stage is not Stage.MINED:
+            self._enter(attempt, Stage.MINED, f"in L1 block {receipt.block_number}")
+
+    def _push(self, attempt: _Attempt, flight: Flight, view: L1View) -> None:
+        """It is not mined: send it again, dearer, or cancelled."""
+        if attempt.stage is Stage.MINED:
+            self._enter(attempt, Stage.SENT, "a reorg took it out of the L1")
+            attempt.pushed_block = None
+            attempt.version_block = view.head.number
+        overtaken = view.next_number > attempt.number
+        if attempt.pushed_block == view.head.number and not self._timed_out(attempt):
+            return
+        attempt.pushed_block = view.head.number
+        attempt.since_ms = self._now_ms
+        if attempt.version_block is None:
+            attempt.version_block = view.head.number
+        waited = view.head.number - attempt.version_block
+        if overtaken and not flight.versions[-1].cancel:
+            if self._raise_fees(attempt, flight, view, cancel=True):
+                return
+        elif waited >= self._settings.bump_after_blocks and self._raise_fees(
+            attempt, flight, view, cancel=overtaken
+        ):
+            return
+        self._actions.append(Send(flight.number, flight.nonce, flight.versions[attempt.resend]))
+
+    def _raise_fees(self, attempt: _Attempt, flight: Flight, view: L1View, *, cancel: bool) -> bool:
+        """Ask for a dearer version; False if the cap or the number of versions is reached."""
+        last = flight.versions[-1]
+        market = self._market(view)
+        fees = Fees(
+            max(_one_eighth_more(last.fees.max_fee), market.max_fee if market else 0),
+            max(_one_eighth_more(last.fees.tip), market.tip if market else 0),
+        )
+        if fees.max_fee > self._settings.max_fee_wei or len(flight.versions) >= MAX_VERSIONS:
+            return False
+        attempt.version_block = view.head.number
+        gas = CANCEL_GAS if cancel else flight.versions[0].gas
+        self._actions.append(Sign(flight.number, flight.nonce, gas, fees, cancel))
+        return True
+
+    # a new attempt
+
+    def _start(self, view: L1View) -> None:
+        number = view.next_number
+        if view.certified < number or view.head.number < self._not_before:
+            return
+        if view.head.number < self._our_turn(number, view):
+            return
+        if len(self._attempts) >= MAX_ATTEMPTS:
+            self._raise_alarm("backlog", f"{MAX_ATTEMPTS} own batches wait for L1 finality")
+            return
+        self._clear_alarm("backlog")
+        attempt = _Attempt(number)
+        self._attempts.append(attempt)
+        self._enter(attempt, Stage.BUILT, "")
+        self._actions.append(Simulate(number))
+
+    def _our_turn(self, number: int, view: L1View) -> int:
+        """The L1 height from which we may send batch `number`."""
+        held = next(head for certified, head in self._milestones if certified >= number)
+        before = [b.block_number for b in view.accepted if b.number == number - 1]
+        place = rank(self._chain_id, number, self._size, self._member)
+        return first_block(place, max([held, *before]), self._settings.takeover_blocks)
+
+    def _on_simulated(self, event: Simulated) -> None:
+        attempt = self._unsigned(event.number, Stage.BUILT)
+        if attempt is None or self._view is None:
+            return
+        fees = self._market(self._view)
+        if fees is None:
+            self._end(attempt, Stage.ABANDONED, "too expensive")
+            self._hold_off(
+                "fees",
+                f"the L1 base fee is {self._view.head.base_fee} wei, "
+                f"our limit for all fees is {self._settings.max_fee_wei} wei",
+            )
+            return
+        cost = event.gas * fees.max_fee
+        if cost > self._view.balance:
+            self._end(attempt, Stage.ABANDONED, "not enough funds")
+            self._hold_off(
+                "funds", f"the L1 account owns {self._view.balance} wei, a batch may cost {cost}"
+            )
+            return
+        self._clear_alarm("fees")
+        self._clear_alarm("funds")
+        self._enter(attempt, Stage.SIMULATED, "")
+        self._actions.append(Sign(event.number, self._view.nonce, event.gas, fees, cancel=False))
+
+    def _on_simulation_failed(self, event: SimulationFailed) -> None:
+        attempt = self._unsigned(event.number, Stage.BUILT)
+        if attempt is None:
+            return
+        if event.reason == ALREADY_POSTED:
+            self._end(attempt, Stage.TAKEN_OVER, "another member's transaction is pending")
+            self._wait_blocks(1)
+        elif event.reason == NOT_NEXT:
+            self._end(attempt, Stage.ABANDONED, "the L1 went back to an earlier batch")
+            self._wait_blocks(1)
+        else:
+            self._end(attempt, Stage.ABANDONED, event.reason)
+            self._hold_off("post", f"batch {event.number} would be refused: {event.reason}")
+
+    def _on_no_verdict(self, event: NoVerdict) -> None:
+        for stage in (Stage.BUILT, Stage.SIMULATED):
+            attempt = self._unsigned(event.number, stage)
+            if attempt is not None:
+                self._end(attempt, Stage.ABANDONED, event.text)
+                self._wait_blocks(1)
+
+    # sending
+
+    def _on_signed(self, event: Signed) -> None:
+        attempt = next((a for a in self._attempts if a.number == event.number), None)
+        if attempt is None or self._view is None:
+            return
+        if attempt.stage is Stage.SIMULATED:
+            attempt.flight = Flight(event.number, event.nonce, [event.version])
+            attempt.version_block = self._view.head.number
+            self._enter(attempt, Stage.SIGNED, "")
+        elif attempt.flight is not None and attempt.flight.nonce == event.nonce:
+            attempt.flight.versions.append(event.version)
+        else:
+            return  # the answer to a question of an attempt that ended
+        attempt.pushed_block = self._view.head.number
+        attempt.resend = len(attempt.flight.versions) - 1
+        self._actions.append(Send(event.number, event.nonce, event.version))
+
+    def _on_answered(self, event: Answered) -> None:
+        attempt = self._flying(event.tx_hash)
+        if attempt is None or attempt.flight is None:
+            return
+        outcome, text = event.answer.outcome, event.answer.text
+        alone = len(attempt.flight.versions) == 1
+        if outcome in (SendOutcome.ACCEPTED, SendOutcome.KNOWN, SendOutcome.NONCE_TOO_LOW):
+            if attempt.stage is Stage.SIGNED:
+                self._enter(attempt, Stage.SENT, text)
+        elif outcome is SendOutcome.UNDERPRICED:
+            self._on_underpriced(attempt, attempt.flight, event.tx_hash)
+        elif outcome is SendOutcome.UNREACHABLE:
+            return  # it may have arrived: the next block sends it again
+        elif alone and attempt.stage is Stage.SIGNED:
+            self._end(attempt, Stage.ABANDONED, text)
+            self._hold_off("post", f"batch {attempt.number}: the L1 refused it: {text}")
+        else:
+            self._raise_alarm("post", f"batch {attempt.number}: the L1 refused it: {text}")
+
+    def _on_underpriced(self, attempt: _Attempt, flight: Flight, tx_hash: bytes) -> None:
+        """The pool holds a transaction with our nonce that pays more: an older version, or one
+        that we do not know of any more. Send the older one again, and soon a dearer one."""
+        if attempt.stage is Stage.SIGNED:
+            self._enter(attempt, Stage.SENT, "underpriced")
+        place = next(i for i, v in enumerate(flight.versions) if v.tx_hash == tx_hash)
+        attempt.version_block = -self._settings.bump_after_blocks
+        if place > 0 and attempt.resend == place:
+            attempt.resend = place - 1
+            self._actions.append(Send(flight.number, flight.nonce, flight.versions[place - 1]))
+
+    # small things
+
+    def _market(self, view: L1View) -> Fees | None:
+        """Fees that hold for several full blocks; None if even one is above our limit."""
+        limit = self._settings.max_fee_wei
+        if view.head.base_fee + view.tip > limit:
+            return None
+        return Fees(min(limit, 2 * view.head.base_fee + view.tip), view.tip)
+
+    def _timed_out(self, attempt: _Attempt) -> bool:
+        return self._now_ms - attempt.since_ms >= self._settings.answer_timeout_ms
+
+    def _unsigned(self, number: int, stage: Stage) -> _Attempt | None:
+        return next((a for a in self._attempts if (a.number, a.stage) == (number, stage)), None)
+
+    def _flying(self, tx_hash: bytes) -> _Attempt | None:
+        for attempt in self._attempts:
+            versions: Iterable[Version] = attempt.flight.versions if attempt.flight else ()
+            if any(version.tx_hash == tx_hash for version in versions):
+                return attempt
+        return None
+
+    def _enter(self, attempt: _Attempt, stage: Stage, why: str) -> None:
+        attempt.stage = stage
+        attempt.since_ms = self._now_ms
+        tx_hash = attempt.flight.versions[-1].tx_hash if attempt.flight else b""
+        self._tell(StageChanged(attempt.number, stage, tx_hash, why))
+
+    def _end(self, attempt: _Attempt, stage: Stage, why: str) -> None:
+        self._attempts.remove(attempt)
+        self._enter(attempt, stage, why)
+
+    def _hold_off(self, topic: str, text: str) -> None:
+        """Say what is wrong and give the others time."""
+        self._raise_alarm(topic, text)
+        self._wait_blocks(self._settings.takeover_blocks)
+
+    def _wait_blocks(self, count: int) -> None:
+        if self._view is not None:
+            self._not_before = self._view.head.number + count
+
+    def _raise_alarm(self, topic: str, text: str, detail: str = "") -> None:
+        """Tell an alarm, once for a `text`; `detail` may change without telling it again."""
+        if self._alarms.get(topic) != text:
+            self._alarms[topic] = text
+            self._tell(Alarm(topic, text + detail))
+
+    def _clear_alarm(self, topic: str) -> None:
+        if self._alarms.pop(topic, None) is not None:
+            self._tell(AlarmCleared(topic))
+
+    def _tell(self, notice: Notice) -> None:
+        self._actions.append(Tell(notice))
+
+
+def _one_eighth_more(fee: int) -> int:
+    """The next fee level: 12.5 % more, rounded up; clients ask for 10 %."""
+    return fee + -(-fee // 8)

@@ -1,0 +1,282 @@
+"""The poster's shell: reads the L1, performs what the machine asks, tells the node.
+
+One loop, one request to the L1 after another; the rest of the node never waits for it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from sequencer.settlement import abi
+from sequencer.settlement.account import L1Account, SignedTransaction
+from sequencer.settlement.client import (
+    Accepted,
+    CallReverted,
+    L1Block,
+    Receipt,
+    SendAnswer,
+    SendOutcome,
+    SettlementClient,
+    SettlementError,
+)
+from sequencer.settlement.poster import Poster
+from sequencer.settlement.poster_events import (
+    Action,
+    Answered,
+    Event,
+    L1View,
+    Notice,
+    NoVerdict,
+    PosterSettings,
+    Save,
+    Send,
+    Sign,
+    Signed,
+    Simulate,
+    Simulated,
+    SimulationFailed,
+    Tell,
+    Unreachable,
+)
+from sequencer.settlement.poster_state import Version
+
+BASE_GAS = 21_000
+ZERO_BYTE_GAS = 4
+NONZERO_BYTE_GAS = 16
+FLOOR_TOKEN_GAS = 10
+TOKENS_PER_NONZERO_BYTE = 4
+EXECUTION_GAS = 700_000
+"""Upper bound of what the contract spends: certificate, keccak and memory of 120 KiB, log."""
+MAX_KEPT_TRANSACTIONS = 8
+"""Signed transactions whose bytes are kept; older ones are signed again when they are needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedBatch:
+    """A batch with its certificate: signed header bytes, signers' bitmap, aggregate signature (96
+    bytes, compressed), and the bytes that the header names."""
+
+    header: bytes
+    bitmap: bytes
+    signature: bytes
+    data: bytes
+
+
+class PosterPort(Protocol):
+    """What the poster needs of its node. All synchronous; `save` is durable on return."""
+
+    def latest_certified(self) -> int:
+        """The highest batch number up to which certificates are held without a gap; 0 for none."""
+        ...
+
+    def certified(self, number: int) -> CertifiedBatch | None:
+        """A batch, kept at least until it is final."""
+        ...
+
+    def save(self, state: bytes) -> None:
+        """Make the poster's small state durable."""
+        ...
+
+    def load(self) -> bytes | None:
+        """The state saved last."""
+        ...
+
+    def notify(self, notice: Notice) -> None:
+        """Hear what happened."""
+        ...
+
+
+class PosterRunner:
+    """Runs the poster of one member. `clock_ms` is monotonic."""
+
+    def __init__(
+        self,
+        client: SettlementClient,
+        port: PosterPort,
+        account: L1Account,
+        contract: bytes,
+        *,
+        chain_id: bytes,
+        committee_index: int,
+        committee_size: int,
+        clock_ms: Callable[[], int],
+        settings: PosterSettings | None = None,
+    ) -> None:
+        self._client = client
+        self._port = port
+        self._account = account
+        self._contract = contract
+        self._clock_ms = clock_ms
+        self._last: tuple[L1Block, L1View] | None = None
+        self._kept: dict[bytes, bytes] = {}
+        self.machine = Poster(
+            settings or PosterSettings(),
+            chain_id=chain_id,
+            member=committee_index,
+            size=committee_size,
+            saved=port.load(),
+        )
+
+    async def run(self, poll_interval_s: float) -> None:
+        """Poll for ever; cancel to end. L1 errors become alarms, never exceptions."""
+        while True:
+            await self.poll_once()
+            await asyncio.sleep(poll_interval_s)
+
+    async def poll_once(self) -> None:
+        """Read the L1 once and do what follows from it."""
+        event: Event | None
+        try:
+            event = await self._observe()
+        except SettlementError as error:
+            event = Unreachable(str(error))
+        if event is not None:
+            await self._perform(self.machine.step(event, self._clock_ms()))
+
+    async def _perform(self, actions: list[Action]) -> None:
+        queue = deque(actions)
+        while queue:
+            event = await self._do(queue.popleft())
+            if event is not None:
+                queue.extend(self.machine.step(event, self._clock_ms()))
+
+    async def _do(self, action: Action) -> Event | None:
+        if isinstance(action, Save):
+            self._port.save(action.state)
+        elif isinstance(action, Tell):
+            self._port.notify(action.notice)
+        elif isinstance(action, Simulate):
+            return await self._simulate(action.number)
+        elif isinstance(action, Sign):
+            return await self._sign(action)
+        elif isinstance(action, Send):
+            return await self._send(action)
+        return None
+
+    # reading
+
+    async def _observe(self) -> L1View | None:
+        """A consistent view, or None if the L1 moved while it was read."""
+        final, head = await self._client.finalized(), await self._client.head()
+        certified = self._port.latest_certified()
+        if self._last is not None and self._last[0] == final and self._is_settled(head):
+            view = replace(self._last[1], certified=certified)
+        else:
+            read = await self._read(final, head, certified)
+            if read is None:
+                return None
+            view = read
+        self._last = (final, view)
+        return view
+
+    def _is_settled(self, head: L1Block) -> bool:
+        """Nothing can have changed since the last view."""
+        assert self._last is not None
+        last = self._last[1]
+        return last.head == head and set(self.machine.watched()) == set(last.receipts)
+
+    async def _read(self, final: L1Block, head: L1Block, certified: int) -> L1View | None:
+        client, address = self._client, self._account.address
+        nonce = await client.nonce(address)
+        start = self.machine.window_start
+        since = final.number if start is None else min(start, final.number)
+        accepted, at_final, at_head, balance, tip = await asyncio.gather(
+            client.accepted(since + 1, head.number),
+            client.contract_state(final),
+            client.contract_state(head),
+            client.balance(address),
+            client.tip(),
+        )
+        if not _is_consistent(accepted, final, at_final.next_number, at_head.next_number):
+            return None
+        receipts: dict[bytes, Receipt] = {}
+        for tx_hash in self.machine.watched():
+            receipt = await client.receipt(tx_hash)
+            if receipt is not None:
+                receipts[tx_hash] = receipt
+        return L1View(
+            head=head,
+            final_block=final.number,
+            next_number=at_head.next_number,
+            final_next=at_final.next_number,
+            accepted=tuple(accepted),
+            nonce=nonce,
+            balance=balance,
+            tip=tip,
+            receipts=receipts,
+            certified=certified,
+        )
+
+    # acting
+
+    def _calldata(self, number: int) -> bytes:
+        batch = self._port.certified(number)
+        if batch is None:
+            raise SettlementError(f"the certificate of batch {number} is not held any more")
+        return abi.post_batch_calldata(batch.header, batch.bitmap, batch.signature, batch.data)
+
+    async def _simulate(self, number: int) -> Event:
+        try:
+            calldata = self._calldata(number)
+            gas = posting_gas(calldata)
+            await self._client.simulate(self._account.address, calldata, gas)
+        except CallReverted as error:
+            return SimulationFailed(number, error.reason)
+        except (SettlementError, ValueError) as error:
+            return NoVerdict(number, str(error))
+        return Simulated(number, gas)
+
+    async def _sign(self, action: Sign) -> Event:
+        wanted = Version(b"", action.gas, action.fees, action.cancel)
+        try:
+            signed = await self._signed(action.number, action.nonce, wanted)
+        except (SettlementError, ValueError) as error:
+            return NoVerdict(action.number, str(error))
+        self._keep(signed)
+        return Signed(action.number, action.nonce, replace(wanted, tx_hash=signed.tx_hash))
+
+    async def _send(self, action: Send) -> Event:
+        raw = self._kept.get(action.version.tx_hash)
+        if raw is None:
+            try:
+                raw = (await self._signed(action.number, action.nonce, action.version)).raw
+            except (SettlementError, ValueError) as error:
+                answer = SendAnswer(SendOutcome.REJECTED, str(error))
+                return Answered(action.version.tx_hash, answer)
+        return Answered(action.version.tx_hash, await self._client.send(raw))
+
+    async def _signed(self, number: int, nonce: int, version: Version) -> SignedTransaction:
+        """Signing is deterministic: the same version has the same hash again."""
+        cancel = version.cancel
+        return await asyncio.to_thread(
+            self._account.sign,
+            nonce=nonce,
+            to=self._account.address if cancel else self._contract,
+            data=b"" if cancel else self._calldata(number),
+            gas=version.gas,
+            fees=version.fees,
+        )
+
+    def _keep(self, signed: SignedTransaction) -> None:
+        self._kept[signed.tx_hash] = signed.raw
+        while len(self._kept) > MAX_KEPT_TRANSACTIONS:
+            del self._kept[next(iter(self._kept))]
+
+
+def posting_gas(calldata: bytes) -> int:
+    """A gas limit that a posting never exceeds; what is not used is not paid (EIP-7623 floor)."""
+    zeros = calldata.count(0)
+    nonzeros = len(calldata) - zeros
+    standard = ZERO_BYTE_GAS * zeros + NONZERO_BYTE_GAS * nonzeros + EXECUTION_GAS
+    floor = FLOOR_TOKEN_GAS * (zeros + TOKENS_PER_NONZERO_BYTE * nonzeros)
+    return BASE_GAS + max(standard, floor)
+
+
+def _is_consistent(
+    accepted: list[Accepted], final: L1Block, next_at_final: int, next_at_head: int
+) -> bool:
+    """The events after the final block are the batches between the two states, one by one."""
+    after = [batch.number for batch in accepted if batch.block_number > final.number]
+    return after == list(range(next_at_final, next_at_head))
