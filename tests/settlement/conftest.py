@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.settlement.l1s import AnvilEvm, EmbeddedEvm, Evm, find_anvil
+from testnet.l1.launch import find_anvil
+from tests.settlement.l1s import AnvilEvm, EmbeddedEvm, Evm
 
 
 @pytest.fixture(scope="session")

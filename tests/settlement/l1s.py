@@ -1,8 +1,6 @@
 """EVMs behind one small interface, so that each test of the contract runs on all of them."""
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -41,6 +39,7 @@ def transact(
     *,
     account: LocalAccount = ACCOUNTS[0],
     gas: int = GAS_LIMIT,
+    value: int = 0,
     authorizations: list[Any] | None = None,
 ) -> Outcome:
     """Sign and run a transaction; an empty `to` creates a contract."""
@@ -51,7 +50,7 @@ def transact(
         "maxPriorityFeePerGas": 0,
         "gas": gas,
         "to": to,
-        "value": 0,
+        "value": value,
         "data": data,
     }
     if authorizations is not None:
@@ -71,18 +70,6 @@ class EmbeddedEvm:
 
     def transact_raw(self, raw: bytes) -> Outcome:
         return self._evm.transact(raw)
-
-
-def find_anvil() -> Path | None:
-    """The anvil binary: named by ANVIL, on PATH, or in an npm tree."""
-    named = os.environ.get("ANVIL") or shutil.which("anvil")
-    if named:
-        return Path(named)
-    for root in (Path.cwd(), Path.home()):
-        pattern = "node_modules/@foundry-rs/anvil-linux-*/bin/anvil"
-        for binary in sorted(root.glob(pattern)):
-            return binary
-    return None
 
 
 class AnvilEvm:

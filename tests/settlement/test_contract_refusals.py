@@ -1,0 +1,583 @@
+"""The contract refuses everything else: one thing wrong at a time, and every trick we know of."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from blspy import G2Element, PopSchemeMPL, PrivateKey
+from eth_abi.abi import encode
+from eth_account import Account
+from eth_hash.auto import keccak
+from py_arkworks_bls12381 import G1Point, G2Point, Scalar
+
+from consensus.types import bitmap_of
+from sequencer.settlement import abi
+from sequencer.settlement.batch import HEADER_BYTES, BatchHeader
+from sequencer.settlement.contracts.evm import Outcome
+from sequencer.settlement.encoding import expand_key
+from tests.settlement.committees import CHAIN, EPOCH, Deployment, keys, secrets, sign
+from tests.settlement.l1s import ACCOUNTS, Evm, address_of, transact
+
+FIELD_MODULUS = int(
+    "1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab",
+    16,
+)
+SUBGROUP_ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
+DATA = b"\0data"
+QUORUM = [0, 1, 2]
+
+# Where things stand in the input.
+OFFSET_OF_BITMAP = 4 + HEADER_BYTES
+SIGNATURE = OFFSET_OF_BITMAP + 32
+OFFSET_OF_DATA = SIGNATURE + 256
+BITMAP = OFFSET_OF_DATA + 32
+DATA_LENGTH = BITMAP + 64
+
+
+@pytest.fixture(scope="module")
+def contract(evm: Evm) -> Iterator[Deployment]:
+    """A contract that nothing in this module may change."""
+    deployed = Deployment(evm, 4)
+    yield deployed
+    assert deployed.view("next_number") == 1
+    assert deployed.view("next_position") == 0
+    assert deployed.view("last_log_root") == 0
+
+
+def certified(header: bytes, data: bytes = DATA, members: list[int] = QUORUM) -> bytes:
+    """A call with any header bytes, honestly signed."""
+    signature = sign(header, 4, members)
+    return abi.post_batch_calldata(header, bitmap_of(members, 4), signature, data)
+
+
+def with_word(data: bytes, at: int, word: int) -> bytes:
+    return data[:at] + word.to_bytes(32, "big") + data[at + 32 :]
+
+
+def with_signature(contract: Deployment, signature: bytes) -> bytes:
+    calldata = contract.calldata(contract.header())
+    return calldata[:SIGNATURE] + signature + calldata[SIGNATURE + 256 :]
+
+
+def field_index(name: str) -> int:
+    return 1 + list(BatchHeader.__dataclass_fields__).index(name)
+
+
+# The header: signed by a quorum, and still not for here
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"chain_id": b"\xc2" * 32}, "WrongChain"),
+        ({"l1_chain_id": 1}, "WrongChain"),
+        ({"contract": b"\x07" * 20}, "WrongContract"),
+        ({"epoch": EPOCH + 1}, "WrongEpoch"),
+        ({"epoch": EPOCH - 1}, "WrongEpoch"),
+        ({"number": 2}, "NotNext"),
+        ({"number": 2**64 - 1}, "NotNext"),
+        ({"previous_log_root": b"\x01" * 32}, "WrongParent"),
+        ({"first_position": 1, "entry_count": 9}, "WrongPositions"),
+        ({"data_hash": keccak(b"other")}, "WrongData"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
+)
+def test_a_header_for_another_place_is_refused(
+    contract: Deployment, change: dict[str, Any], error: str
+) -> None:
+    assert contract.refusal(contract.calldata(contract.header(**change))) == error
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("number", 0, "AlreadyPosted"),
+        ("entry_count", 9, "WrongPositions"),
+        ("entry_count", 11, "WrongPositions"),
+        ("entry_count", 0, "WrongPositions"),
+        ("last_position", 10, "WrongPositions"),
+        ("first_position", 10, "WrongPositions"),
+        # Beyond what the field's type holds there is no error of ours, just a refusal.
+        ("last_position", 2**64 - 1, ""),
+        ("number", 2**64, ""),
+        ("number", 2**64 + 1, ""),
+        ("epoch", 2**64 + EPOCH, ""),
+        ("l1_origin", 2**64, ""),
+        ("forced_index", 2**255, ""),
+        ("contract", 2**160, ""),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(
+    contract: Deployment, name: str, value: int, error: str
+) -> None:
+    header = contract.header().encode()
+    if name == "last_position" and not error:
+        header = with_word(header, 32 * field_index("entry_count"), 2**64 - 1)
+    header = with_word(header, 32 * field_index(name), value)
+    assert contract.refusal(certified(header)) == error
+
+
+def test_a_header_of_another_domain_is_refused(contract: Deployment) -> None:
+    for domain in (b"dseq/batch/2", b"dseq/vote/1", b""):
+        header = domain.ljust(32, b"\0") + contract.header().encode()[32:]
+        assert contract.refusal(certified(header)) == "WrongDomain"
+
+
+@pytest.mark.parametrize("index", range(15))
+def test_every_word_of_the_header_is_signed(contract: Deployment, index: int) -> None:
+    """Changing any word after it was signed fails, whatever else the contract checks about it."""
+    calldata = bytearray(contract.calldata(contract.header()))
+    calldata[4 + 32 * index + 31] ^= 1
+    error = contract.refusal(bytes(calldata))
+    unchecked = {"log_root", "blob_hashes", "l1_origin", "forced_index"}
+    if index and list(BatchHeader.__dataclass_fields__)[index - 1] in unchecked:
+        assert error == "InvalidSignature"
+
+
+def test_a_certificate_is_good_for_one_contract(contract: Deployment) -> None:
+    calldata = contract.calldata(contract.header())
+    assert Deployment(contract.evm, 4).refusal(calldata) == "WrongContract"
+
+
+def test_a_certificate_is_good_for_one_chain_and_epoch(evm: Evm) -> None:
+    home = Deployment(evm, 4)
+    for change, error in (
+        ({"chain": b"\xc9" * 32}, "WrongChain"),
+        ({"epoch": EPOCH + 1}, "WrongEpoch"),
+    ):
+        other = Deployment(evm, 4, **change)  # type: ignore[arg-type]
+        header = replace(home.header(), contract=other.address)
+        assert other.refusal(home.calldata(header)) == error
+
+
+def test_another_committee_is_no_committee(evm: Evm, contract: Deployment) -> None:
+    header = contract.header()
+    stranger = [PopSchemeMPL.key_gen(bytes([99, index]) * 16) for index in range(3)]
+    signature = bytes(
+        PopSchemeMPL.aggregate([PopSchemeMPL.sign(key, header.encode()) for key in stranger])
+    )
+    calldata = abi.post_batch_calldata(header.encode(), b"\x07", signature, DATA)
+    assert contract.refusal(calldata) == "InvalidSignature"
+
+
+# The bytes
+
+
+def test_no_bytes_are_refused(contract: Deployment) -> None:
+    assert contract.refusal(contract.calldata(contract.header(b""), b"")) == "WrongData"
+
+
+def test_other_bytes_are_refused(contract: Deployment) -> None:
+    header = contract.header()
+    for data in (b"\0dat", b"\0data\0", b"\0datb", bytes(5)):
+        assert contract.refusal(contract.calldata(header, data)) == "WrongData"
+
+
+def test_too_many_bytes_are_refused(contract: Deployment) -> None:
+    data = bytes(122_881)
+    assert contract.refusal(contract.calldata(contract.header(data), data)) == ""
+
+
+# The signers
+
+
+@pytest.mark.parametrize("bitmap", [b"", b"\x07\x00", b"\x00\x07", b"\x17", b"\x87", b"\xff"])
+def test_a_bitmap_of_another_shape_is_refused(contract: Deployment, bitmap: bytes) -> None:
+    calldata = contract.calldata(contract.header())
+    changed = with_word(calldata, BITMAP, len(bitmap))
+    changed = changed[: BITMAP + 32] + bitmap.ljust(32, b"\0") + changed[BITMAP + 64 :]
+    assert contract.refusal(changed) == "WrongBitmap"
+
+
+def test_a_bitmap_beyond_its_bound_is_refused(contract: Deployment) -> None:
+    calldata = contract.calldata(contract.header())
+    assert contract.refusal(with_word(calldata, BITMAP, 17)) == ""
+    assert contract.refusal(with_word(calldata, BITMAP, 2**256 - 1)) == ""
+
+
+@pytest.mark.parametrize("size", [9, 100])
+def test_a_bit_beyond_the_committee_is_refused(embedded: Evm, size: int) -> None:
+    contract = Deployment(embedded, size)
+    calldata = contract.calldata(contract.header())
+    for bit in range(size, (size + 7) // 8 * 8):
+        changed = bytearray(calldata)
+        changed[BITMAP + 32 + bit // 8] |= 1 << bit % 8
+        assert contract.refusal(bytes(changed)) == "WrongBitmap"
+    assert contract.send(calldata).success
+
+
+@pytest.mark.parametrize("members", [[], [0], [0, 1], [2, 3]])
+def test_fewer_than_a_quorum_are_refused(contract: Deployment, members: list[int]) -> None:
+    header = contract.header().encode()
+    signature = sign(header, 4, members or [0])
+    calldata = abi.post_batch_calldata(header, bitmap_of(members, 4), signature, DATA)
+    assert contract.refusal(calldata) == "NoQuorum"
+
+
+def test_signers_other_than_those_named_are_refused(contract: Deployment) -> None:
+    header = contract.header().encode()
+    for named, signing in (
+        ([0, 1, 2], [0, 1]),
+        ([0, 1, 2, 3], [0, 1, 2]),
+        ([0, 1, 2], [0, 1, 2, 3]),
+        ([0, 1, 2], [1, 2, 3]),
+        ([0, 1, 2], [0, 0, 1, 2]),
+        ([0, 1, 3], [0, 1, 1]),
+    ):
+        signature = sign(header, 4, signing)
+        calldata = abi.post_batch_calldata(header, bitmap_of(named, 4), signature, DATA)
+        assert contract.refusal(calldata) == "InvalidSignature"
+
+
+# The signature
+
+
+def pad(point: bytes) -> bytes:
+    return b"".join(bytes(16) + point[at : at + 48] for at in range(0, len(point), 48))
+
+
+def square_root(value: tuple[int, int]) -> tuple[int, int] | None:
+    """Of c0 + c1 i, or None; p = 3 mod 4."""
+    p = FIELD_MODULUS
+    a, b = value
+    norm = pow(a * a + b * b, (p + 1) // 4, p)
+    for sign_of_norm in (norm, -norm):
+        half = (a + sign_of_norm) * pow(2, -1, p) % p
+        x = pow(half, (p + 1) // 4, p)
+        if x and x * x % p == half:
+            y = b * pow(2 * x, -1, p) % p
+            if ((x * x - y * y) % p, 2 * x * y % p) == (a % p, b % p):
+                return x, y
+    return None
+
+
+def g2_outside_of_the_subgroup() -> bytes:
+    """A point on y^2 = x^3 + 4 (1 + i) whose order is not the subgroup's."""
+    p = FIELD_MODULUS
+    for a in range(1, 100):
+        # x = a: x^3 + 4 + 4 i
+        root = square_root(((a**3 + 4) % p, 4))
+        if root is not None:
+            point = b"".join(n.to_bytes(48, "big") for n in (a, 0, *root))
+            assert not G2Point.from_xy_bytes_unchecked_be(point).is_in_subgroup()
+            return point
+    raise AssertionError("half of all numbers give a point")
+
+
+def g1_outside_of_the_subgroup() -> bytes:
+    """A point on y^2 = x^3 + 4 whose order is not the subgroup's."""
+    p = FIELD_MODULUS
+    for x in range(1, 100):
+        y = pow(x**3 + 4, (p + 1) // 4, p)
+        if y * y % p == (x**3 + 4) % p:
+            point = x.to_bytes(48, "big") + y.to_bytes(48, "big")
+            assert not G1Point.from_xy_bytes_unchecked_be(point).is_in_subgroup()
+            return point
+    raise AssertionError("half of all numbers give a point")
+
+
+def spoilt_signatures(good: G2Point) -> dict[str, bytes]:
+    """Points and things that are no points, near a good signature."""
+    xy = good.to_xy_bytes_be()
+    x0, x1, y0, y1 = (xy[at : at + 48] for at in range(0, 192, 48))
+    small = G2Point.from_xy_bytes_unchecked_be(g2_outside_of_the_subgroup())
+    torsion = small * Scalar.from_be_bytes_mod_order((SUBGROUP_ORDER - 1).to_bytes(32, "big"))
+    torsion = torsion + small  # times the order: in the cofactor's part, not infinity
+    above = (int.from_bytes(x0, "big") + FIELD_MODULUS).to_bytes(64, "big")
+    return {
+        "infinity": bytes(256),
+        "generator": pad(G2Point().to_xy_bytes_be()),
+        "negative": pad((-good).to_xy_bytes_be()),
+        "doubled": pad((good + good).to_xy_bytes_be()),
+        "plus generator": pad((good + G2Point()).to_xy_bytes_be()),
+        "c1 before c0": pad(x1 + x0 + y1 + y0),
+        "x and y swapped": pad(y0 + y1 + x0 + x1),
+        "not on the curve": pad(x0 + x1 + y0 + y1[:-1] + bytes([y1[-1] ^ 1])),
+        "x not reduced": above + pad(xy)[64:],
+        "all ones": b"\xff" * 256,
+        "padding not zero": b"\1" + pad(xy)[1:],
+        "outside of the subgroup": pad(g2_outside_of_the_subgroup()),
+        "plus a point of small order": pad((good + torsion).to_xy_bytes_be()),
+    }
+
+
+SPOILT = list(spoilt_signatures(G2Point()))
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_spoilt_signature_is_refused(contract: Deployment, name: str) -> None:
+    good = G2Point.from_compressed_bytes(sign(contract.header().encode(), 4, QUORUM))
+    calldata = with_signature(contract, spoilt_signatures(good)[name])
+    outcome = contract.send(calldata)
+    assert not outcome.success
+    assert abi.decode_revert(outcome.output) == "InvalidSignature"
+    # A malformed point burns what its call was given, and no more.
+    assert outcome.gas_used < 450_000
+
+
+def test_a_signature_of_another_message_or_scheme_is_refused(contract: Deployment) -> None:
+    from blspy import AugSchemeMPL, BasicSchemeMPL
+
+    header = contract.header().encode()
+    wrong = [sign(header[:-1], 4, QUORUM), sign(keccak(header), 4, QUORUM)]
+    for scheme in (AugSchemeMPL, BasicSchemeMPL):
+        parts = [scheme.sign(secrets(4)[member], header) for member in QUORUM]
+        wrong.append(bytes(scheme.aggregate(parts)))
+    wrong.append(bytes(PopSchemeMPL.pop_prove(secrets(4)[0])))
+    for signature in wrong:
+        calldata = abi.post_batch_calldata(header, b"\x07", signature, DATA)
+        assert contract.refusal(calldata) == "InvalidSignature"
+
+
+def opposite(secret: PrivateKey) -> bytes:
+    """The key whose sum with this one's is infinity."""
+    return (-G1Point.from_compressed_bytes(bytes(secret.get_g1()))).to_compressed_bytes()
+
+
+@pytest.mark.parametrize("outsiders", [0, 1])
+def test_keys_that_cancel_out_do_not_sign_with_nothing(evm: Evm, outsiders: int) -> None:
+    """Signers whose keys add up to infinity would accept infinity for a signature; both when
+    they are added up and when absentees are taken off."""
+    pairs = [secrets(8)[0], secrets(8)[1]]
+    members = [bytes(pairs[0].get_g1()), opposite(pairs[0])]
+    members += [bytes(pairs[1].get_g1()), opposite(pairs[1])]
+    members += list(keys(8)[2 : 2 + outsiders])
+    weights = [5] * 4 + [1] * outsiders
+    bytecode = abi.load_contract().bytecode
+    arguments = abi.encode_constructor(CHAIN, EPOCH, members, weights)
+    address = transact(evm, b"", bytecode + arguments).created
+    assert address
+    model = Deployment(evm, 4)
+    header = replace(model.header(), contract=address)
+    infinity = bytes(G2Element())
+    calldata = abi.post_batch_calldata(header.encode(), b"\x0f", infinity, DATA)
+    outcome = transact(evm, address, calldata)
+    assert not outcome.success
+    assert abi.decode_revert(outcome.output) == "IdentityKey"
+
+
+# The input around it all
+
+
+def test_arguments_may_not_overlap_or_reach_behind_the_end(contract: Deployment) -> None:
+    calldata = contract.calldata(contract.header())
+    for changed in (
+        with_word(calldata, OFFSET_OF_BITMAP, 832),
+        with_word(calldata, OFFSET_OF_BITMAP, 864),
+        with_word(calldata, OFFSET_OF_DATA, 800),
+        with_word(calldata, OFFSET_OF_DATA, 896),
+        with_word(calldata, OFFSET_OF_DATA, 2**255),
+        with_word(calldata, OFFSET_OF_DATA, 2**256 - 32),
+        with_word(calldata, DATA_LENGTH, 2**256 - 1),
+    ):
+        contract.refusal(changed)
+        with pytest.raises(ValueError, match="canonical"):
+            abi.decode_post_batch(changed)
+
+
+def test_the_input_may_not_be_longer_or_shorter(contract: Deployment) -> None:
+    """Missing bytes read as zeros on L1: bytes that end in zeros could be posted without them."""
+    data = b"\0data" + bytes(64)
+    calldata = contract.calldata(contract.header(data), data)
+    for cut in (1, 27, 32, 64, 96):
+        assert contract.refusal(calldata[:-cut]) == "NotCanonical"
+        with pytest.raises(ValueError, match=r"canonical|call"):
+            abi.decode_post_batch(calldata[:-cut])
+    for extra in (1, 32, 100):
+        assert contract.refusal(calldata + bytes(extra)) == "NotCanonical"
+        with pytest.raises(ValueError, match="canonical"):
+            abi.decode_post_batch(calldata + bytes(extra))
+
+
+def test_the_data_may_be_moved_nowhere_even_if_it_is_the_same(contract: Deployment) -> None:
+    calldata = contract.calldata(contract.header())
+    tail = calldata[DATA_LENGTH:]
+    moved = with_word(calldata, OFFSET_OF_DATA, 896)
+    moved = moved[:DATA_LENGTH] + bytes(32) + tail
+    assert contract.refusal(moved) == "NotCanonical"
+    swapped = with_word(calldata, OFFSET_OF_DATA, 800)
+    swapped = with_word(swapped, OFFSET_OF_BITMAP, 864)
+    swapped = swapped[:BITMAP] + tail + calldata[BITMAP:DATA_LENGTH]
+    assert contract.refusal(swapped) == "NotCanonical"
+
+
+def test_what_stands_in_the_padding_does_not_matter(evm: Evm) -> None:
+    contract = Deployment(evm, 4)
+    calldata = contract.calldata(contract.header())
+    dirty = calldata[: BITMAP + 33] + b"\xff" * 31 + calldata[DATA_LENGTH:-27] + b"\xff" * 27
+    assert len(dirty) == len(calldata)
+    assert abi.decode_post_batch(dirty) == abi.decode_post_batch(calldata)
+    assert contract.send(dirty).success
+
+
+def test_no_byte_that_counts_can_be_changed(embedded: Evm) -> None:
+    contract = Deployment(embedded, 4)
+    calldata = contract.calldata(contract.header())
+    padding = {*range(BITMAP + 33, DATA_LENGTH), *range(len(calldata) - 27, len(calldata))}
+    source = random.Random(3)
+    for position in source.sample(sorted(set(range(len(calldata))) - padding), 120):
+        changed = bytearray(calldata)
+        changed[position] ^= 1 << source.randrange(8)
+        assert not contract.send(bytes(changed)).success
+    assert contract.view("next_number") == 1
+    assert contract.send(calldata).success
+
+
+def test_ether_is_refused(contract: Deployment) -> None:
+    for calldata in (contract.calldata(contract.header()), abi.view_calldata("epoch"), b""):
+        assert not transact(contract.evm, contract.address, calldata, value=1).success
+
+
+# The sender: what is accepted must stand in the input of a transaction
+
+
+def forwarder(target: bytes) -> bytes:
+    """Code that calls `target` with its own input and answers as it does."""
+    return bytes.fromhex(
+        "365f5f37"  # copy the input to memory
+        "5f5f365f5f73" + target.hex() + "5af1"  # call with all the gas
+        "3d5f5f3e"  # copy the answer
+        "602a57"  # if it succeeded, go to 0x2a
+        "3d5ffd"
+        "5b3d5ff3"
+    )
+
+
+def deploy(evm: Evm, code: bytes) -> bytes:
+    """The address of a contract with this code."""
+    copy_rest = bytes.fromhex(f"60{len(code):02x}8060095f395ff3")
+    outcome = transact(evm, b"", copy_rest + code)
+    assert outcome.success
+    return outcome.created
+
+
+def test_a_relay_is_refused(contract: Deployment) -> None:
+    relay = deploy(contract.evm, forwarder(contract.address))
+    # The relay works: a view answers through it.
+    answer = transact(contract.evm, relay, abi.view_calldata("next_number"))
+    assert int.from_bytes(answer.output, "big") == 1
+    outcome = transact(contract.evm, relay, contract.calldata(contract.header()))
+    assert abi.decode_revert(outcome.output) == "RelayedCall"
+
+
+def test_a_relay_under_construction_is_refused(contract: Deployment) -> None:
+    """While its constructor runs, a contract has no code to be seen."""
+    calldata = contract.calldata(contract.header())
+    size = f"61{len(calldata):04x}"
+    code = bytes.fromhex(
+        f"{size}602d5f39"  # copy the part behind this code to memory
+        f"5f5f{size}5f5f73{contract.address.hex()}5af1"  # call with it
+        "503d5f5f3e3d5ffd"  # revert with the answer
+    )
+    assert len(code) == 0x2D
+    outcome = transact(contract.evm, b"", code + calldata)
+    assert abi.decode_revert(outcome.output) == "RelayedCall"
+
+
+def delegate(evm: Evm, account: Any, to: bytes, offset: int) -> Any:
+    """A signed EIP-7702 authorization; `offset` is 1 if the account itself sends it."""
+    return account.sign_authorization(
+        {
+            "chainId": evm.chain_id,
+            "address": to,
+            "nonce": evm.nonce(address_of(account)) + offset,
+        }
+    )
+
+
+def test_an_account_with_delegated_code_is_refused(evm: Evm) -> None:
+    """EIP-7702: such an account sends transactions itself, but is also called by others."""
+    contract = Deployment(evm, 4)
+    calldata = contract.calldata(contract.header())
+    account, relay = ACCOUNTS[5], deploy(evm, forwarder(contract.address))
+
+    authorization = delegate(evm, account, relay, offset=0)
+    assert transact(evm, b"\x01" * 20, b"", authorizations=[authorization]).success
+    assert refused(contract.send(calldata, account=account)) == "RelayedCall"
+    # Called by itself, it runs the relay: the input of this transaction holds the batch, but its
+    # receiver is not the contract.
+    assert refused(transact(evm, address_of(account), calldata, account=account)) == "RelayedCall"
+    assert refused(transact(evm, address_of(account), calldata)) == "RelayedCall"
+
+    removal = delegate(evm, account, bytes(20), offset=0)
+    assert transact(evm, b"\x01" * 20, b"", authorizations=[removal]).success
+    assert contract.send(calldata, account=account).success
+
+
+def test_an_account_that_delegates_in_the_same_transaction_is_refused(evm: Evm) -> None:
+    contract = Deployment(evm, 4)
+    account = Account.from_key(ACCOUNTS[6].key)
+    authorization = delegate(evm, account, contract.address, offset=1)
+    calldata = contract.calldata(contract.header())
+    outcome = transact(
+        evm, contract.address, calldata, account=account, authorizations=[authorization]
+    )
+    assert refused(outcome) == "RelayedCall"
+    removal = delegate(evm, account, bytes(20), offset=1)
+    outcome = transact(evm, contract.address, calldata, account=account, authorizations=[removal])
+    assert outcome.success
+
+
+def refused(outcome: Outcome) -> str:
+    assert not outcome.success
+    return abi.decode_revert(outcome.output)
+
+
+# The committee
+
+
+def words(key: bytes) -> list[int]:
+    return [int.from_bytes(key[at : at + 32], "big") for at in range(0, 128, 32)]
+
+
+GOOD = [words(expand_key(key)) for key in keys(4)]
+
+
+@pytest.mark.parametrize(
+    ("members", "weights", "error"),
+    [
+        ([], [], "InvalidCommittee"),
+        (GOOD, [1, 1, 1], "InvalidCommittee"),
+        (GOOD, [1, 1, 1, 0], "InvalidCommittee"),
+        (GOOD, [1, 1, 1, 2**32 + 1], "InvalidCommittee"),
+        ([*GOOD[:3], [0, 0, 0, 0]], [1] * 4, "InvalidKey"),
+        ([*GOOD[:3], words(pad(g1_outside_of_the_subgroup()))], [1] * 4, "PrecompileFailed"),
+        ([*GOOD[:3], [1, 2, 3, 4]], [1] * 4, "PrecompileFailed"),
+        ([*GOOD[:3], [GOOD[3][0] | 1 << 128, *GOOD[3][1:]]], [1] * 4, "PrecompileFailed"),
+        (GOOD * 33, [1] * 132, ""),
+    ],
+    ids=[
+        "nobody",
+        "a weight missing",
+        "no weight",
+        "too much weight",
+        "infinity",
+        "outside of the subgroup",
+        "not on the curve",
+        "a weight in the key",
+        "too many members",
+    ],
+)
+def test_a_committee_that_cannot_work_is_refused(
+    evm: Evm, members: list[list[int]], weights: list[int], error: str
+) -> None:
+    types: Callable[..., bytes] = encode
+    arguments = types(
+        ["bytes32", "uint256[4][]", "uint64[]", "uint64"], [CHAIN, members, weights, EPOCH]
+    )
+    outcome = transact(evm, b"", abi.load_contract().bytecode + arguments)
+    assert refused(outcome) == error
+
+
+def test_committees_that_cannot_work_are_refused_before_they_are_deployed() -> None:
+    for members, weights in (
+        ([], []),
+        (list(keys(4)), [1] * 3),
+        ([keys(4)[0]] * 2, [1] * 2),
+        (list(keys(129)), [1] * 129),
+        ([b"\xc0" + bytes(46)], [1]),
+    ):
+        with pytest.raises(ValueError, match=r"member|key"):
+            abi.encode_constructor(CHAIN, EPOCH, members, weights)
