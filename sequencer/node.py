@@ -191,6 +191,11 @@ class Node:
             times.append(self.batcher.deadline)
         return min(times)
 
+    @property
+    def unapplied(self) -> int:
+        """Committed blocks that wait for their collections."""
+        return len(self._unapplied)
+
     def submit(self, transactions: Sequence[tuple[int, bytes]], now: Instant) -> None:
         """Admitted transactions from a client; `PoolFull` when there is no room."""
         self._now = now

@@ -1,0 +1,268 @@
+"""A running node as its RPC sees it: submit, look, wait. Implements `sequencer.service`."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from consensus.interface import Instant
+from consensus.types import members_of
+from sequencer import __version__
+from sequencer.collection import transaction_id
+from sequencer.config import NodeConfig
+from sequencer.ethereum_hash import ethereum_hash, is_ethereum_envelope
+from sequencer.genesis import Genesis
+from sequencer.ledger import AppliedBlock
+from sequencer.node import Node
+from sequencer.observe import Observer
+from sequencer.service import Unready
+from sequencer.settling import Settling
+
+MAX_REMEMBERED = 1 << 18
+"""Hashes of accepted transactions that are remembered until they are ordered."""
+STALLED_AFTER_BASE_TIMEOUTS = 10
+"""Work and no new height for this long: not ready."""
+
+
+class RunningNode:
+    """One node, its configuration, and what is known of its surroundings."""
+
+    def __init__(
+        self,
+        node: Node,
+        genesis: Genesis,
+        config: NodeConfig,
+        observer: Observer,
+        settling: Settling | None,
+        peers_up: Callable[[], frozenset[str]],
+        wake: Callable[[], None],
+        clock: Callable[[], Instant],
+    ) -> None:
+        self.node = node
+        self.genesis = genesis
+        self.config = config
+        self.ledger = node.ledger
+        self.settling = settling
+        self._observer = observer
+        self._peers_up = peers_up
+        self._wake = wake
+        self._clock = clock
+        self._listeners: dict[int, Callable[[AppliedBlock], None]] = {}
+        self._next_listener = 0
+        self._pending: dict[bytes, None] = {}
+        self._started = time.monotonic()
+        self._grown_at = time.monotonic()
+        self._safe: tuple[tuple[int, int], int] = ((-1, -1), 0)
+        self._final: tuple[tuple[int, int], int] = ((-1, -1), 0)
+        self.network_statistics: Callable[[], dict[str, int]] = dict
+
+    # ------------------------------------------------------------------ transactions
+
+    def submit(self, transactions: list[tuple[int, bytes]]) -> None:
+        """Take admitted transactions, all or none."""
+        if self.node.replica.fetcher.syncing:
+            raise Unready("the node is syncing; send to another member or retry")
+        self.node.submit(transactions, self._clock())
+        for namespace, transaction in transactions:
+            self._pending[transaction_id(namespace, transaction)] = None
+            if is_ethereum_envelope(transaction):
+                self._pending[ethereum_hash(transaction)] = None
+        while len(self._pending) > MAX_REMEMBERED:
+            del self._pending[next(iter(self._pending))]
+        self._wake()
+
+    def pending(self, tx_hash: bytes) -> bool:
+        """Whether a transaction was accepted here and is not ordered yet."""
+        return tx_hash in self._pending
+
+    def on_applied(self, applied: AppliedBlock) -> None:
+        """Told by the node when a block is durable in the log."""
+        self._observer.applied(applied, time.time_ns() // 1_000_000)
+        self._grown_at = time.monotonic()
+        if self._pending:
+            for key, _ in applied.row.keys():
+                self._pending.pop(key[:32], None)
+        for listener in list(self._listeners.values()):
+            listener(applied)
+
+    def on_commit(self, callback: Callable[[AppliedBlock], None]) -> Callable[[], None]:
+        """Call back after a block is applied and saved; returns what ends that."""
+        number = self._next_listener
+        self._next_listener += 1
+        self._listeners[number] = callback
+        return lambda: self._listeners.pop(number, None) and None
+
+    # ------------------------------------------------------------------ looking
+
+    def status(self) -> dict[str, Any]:
+        """What this node is and how far it is."""
+        node, head = self.node, self.ledger.head
+        replica = node.replica
+        ready, reason = self.ready()
+        return {
+            "version": __version__,
+            "name": self.config.name,
+            "chain_id": "0x" + self.genesis.chain_id.hex(),
+            "member": node.setup.me,
+            "peer_id": node.setup.peers[node.setup.me],
+            "epoch": replica.committee.epoch,
+            "round": replica.round,
+            "leader": replica.leader,
+            "height": head.height,
+            "highest_height": max(replica.head.height, head.height),
+            "transactions": head.next_position,
+            "log_root": "0x" + head.log_root.hex(),
+            "latency_ms": self._observer.latency_ms,
+            "pending_bytes": node.pool.pending_bytes,
+            "peers_up": len(self._peers_up()),
+            "peers": len(node.setup.peers) - 1,
+            "ready": ready,
+            "reason": reason,
+            "safe_height": self.safe_height(),
+            "finalized_height": self.finalized_height(),
+            "settlement": self.settling.status() if self.settling else None,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+        }
+
+    def why(self) -> dict[str, Any]:
+        """Why the log does or does not grow."""
+        replica = self.node.replica
+        committee = replica.committee
+        voted = sorted(replica.aggregator.votes.slots(replica.round))
+        timed_out = sorted(replica.aggregator.timeouts.slots(replica.round))
+        tc = replica.record.high_tc
+        ready, reason = self.ready()
+        return {
+            "ready": ready,
+            "reason": reason,
+            "round": replica.round,
+            "leader": replica.leader,
+            "leader_name": self.genesis.names[replica.leader],
+            "height": self.ledger.head.height,
+            "high_qc_round": replica.record.high_qc.round,
+            "has_work": self.node.pool.has_work(),
+            "timed_out": replica.pacemaker.timed_out,
+            "votes": {"have": committee.weight(voted), "need": committee.quorum_weight},
+            "timeouts": {"have": committee.weight(timed_out), "need": committee.quorum_weight},
+            "voted": voted,
+            "gave_up": timed_out,
+            "last_timeout_certificate": tc.round if tc else None,
+            "missing_members": self._missing(),
+            "unapplied_blocks": self.node.unapplied,
+            "syncing": replica.fetcher.syncing,
+            "l1_alarms": dict(self.settling.alarms) if self.settling else {},
+        }
+
+    def _missing(self) -> list[str]:
+        up = self._peers_up()
+        setup = self.node.setup
+        return [
+            self.genesis.names[index]
+            for index, peer in enumerate(setup.peers)
+            if index != setup.me and peer not in up
+        ]
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the node is synchronised and making progress, and if not, why."""
+        replica = self.node.replica
+        committee = replica.committee
+        reachable = committee.size - len(self._missing())
+        if replica.fetcher.syncing:
+            return False, f"syncing, at height {self.ledger.head.height}"
+        if self.node.unapplied:
+            return False, f"{self.node.unapplied} committed blocks wait for their collections"
+        if not committee.is_quorum(range(reachable)):
+            return False, f"connected to {reachable - 1} of {committee.size - 1} other members"
+        patience_s = STALLED_AFTER_BASE_TIMEOUTS * self.genesis.rules.base_timeout_ms / 1000
+        if self.node.pool.has_work() and time.monotonic() - self._grown_at > patience_s:
+            return False, f"there is work, but no new height for {patience_s:.0f} s; see seq_why"
+        return True, "in step with the committee"
+
+    def committee(self) -> dict[str, Any]:
+        """The committee that governs the next height."""
+        committee = self.node.replica.committee
+        return {
+            "epoch": committee.epoch,
+            "digest": "0x" + committee.digest.hex(),
+            "total_weight": committee.total_weight,
+            "quorum_weight": committee.quorum_weight,
+            "members": [
+                {
+                    "index": index,
+                    "name": self.genesis.names[index],
+                    "peer_id": self.node.setup.peers[index],
+                    "identity": "0x" + member.identity.hex(),
+                    "bls_key": "0x" + member.bls_key.hex(),
+                    "weight": member.weight,
+                }
+                for index, member in enumerate(committee.members)
+            ],
+        }
+
+    def metrics(self) -> bytes:
+        """Prometheus text."""
+        status = self.status()
+        gauge = self._observer.gauge
+        for name in ("round", "height", "transactions", "pending_bytes", "peers_up"):
+            gauge(name, f"{name} as in seq_status", status[name])
+        gauge("safe_height", "Highest height that is posted on L1", status["safe_height"])
+        gauge("finalized_height", "Highest height final on L1", status["finalized_height"])
+        for name, value in (status["settlement"] or {}).items():
+            if isinstance(value, int):
+                gauge(f"batches_{name}", f"settlement: {name}", value)
+        for name, value in self.network_statistics().items():
+            gauge(f"network_{_metric_name(name)}", f"network: {name}", value)
+        return self._observer.exposition()
+
+    # ------------------------------------------------------------------ settlement
+
+    def batch(self, number: int) -> dict[str, Any] | None:
+        """A closed batch, with its certificate and its L1 transaction as far as there are."""
+        if self.settling is None or number < 1:
+            return None
+        described = self.settling.describe(number)
+        if described is not None:
+            signers = bytes.fromhex(described["signers"][2:])
+            described["signer_names"] = [self.genesis.names[i] for i in members_of(signers)]
+        return described
+
+    def settlement(self, height: int) -> dict[str, Any] | None:
+        """The batch that completes a height, and how far it is."""
+        row = self.ledger.block_row(height)
+        if self.settling is None or row is None:
+            return None
+        last_position = row.first_position + row.count - 1
+        number = self.settling.number_holding(last_position) if last_position >= 0 else None
+        described = self.batch(number) if number is not None else None
+        if described is None:
+            return None
+        return {
+            "batch": number,
+            **{key: described[key] for key in ("state", "l1_transaction", "l1_block")},
+        }
+
+    def safe_height(self) -> int:
+        """The highest height whose transactions are all posted."""
+        posted = self.settling.posted if self.settling else 0
+        self._safe = self._height_up_to(posted, self._safe)
+        return self._safe[1]
+
+    def finalized_height(self) -> int:
+        """The highest height whose transactions are all final on L1."""
+        final = self.settling.final if self.settling else 0
+        self._final = self._height_up_to(final, self._final)
+        return self._final[1]
+
+    def _height_up_to(
+        self, number: int, known: tuple[tuple[int, int], int]
+    ) -> tuple[tuple[int, int], int]:
+        key = (number, self.ledger.head.height)
+        if self.settling is None or number == 0:
+            return key, 0
+        if known[0] == key:
+            return known
+        following = self.ledger.entries(self.settling.last_position(number) + 1, 1)
+        return key, following[0].height - 1 if following else self.ledger.head.height
+
+
+def _metric_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)

@@ -1,0 +1,245 @@
+"""The shell around a node: asyncio and uvloop, the network, the clocks, the poster, the RPC.
+
+One event loop, one node, one rule: whatever happened, the node is pumped before anything else is
+looked at, so that every event is saved, spoken and applied as one.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consensus.bls import BlsCrypto, KeySigner
+from consensus.interface import Instant
+from net.transport import Frame, NetworkEvent, PeerUp
+from sequencer.batcher import Binding
+from sequencer.config import ConfigError, NodeConfig
+from sequencer.genesis import Genesis
+from sequencer.keys import NodeKeys, load_keys
+from sequencer.node import Node, Setup
+from sequencer.observe import Observer, set_up_logging
+from sequencer.pool import PoolLimits
+from sequencer.running import RunningNode
+from sequencer.settling import Settling, run_poster
+from sequencer.store.lmdb import LmdbStore
+from sequencer.store.seam import StoreError
+
+if TYPE_CHECKING:
+    from sequencer.rpc.server import RpcServer
+
+logger = logging.getLogger("sequencer")
+
+DATA_DIRECTORY = "data"
+
+
+def now() -> Instant:
+    """Both clocks."""
+    return Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+
+
+def run_node(directory: Path, password: str) -> int:
+    """Run the node of a directory until SIGTERM or SIGINT; the process's exit code."""
+    import uvloop
+
+    config = NodeConfig.load(directory)
+    genesis = Genesis.load(directory / "genesis.json")
+    keys = load_keys(directory, password)
+    set_up_logging(config.log.level, config.log.json)
+    return uvloop.run(Runtime(directory, config, genesis, keys).run())
+
+
+def member_index(genesis: Genesis, signer: KeySigner) -> int:
+    """Which member these keys are; `ConfigError` if they are nobody's."""
+    for index, member in enumerate(genesis.committee.members):
+        if member.identity == signer.identity:
+            if member.bls_key != signer.bls_key:
+                raise ConfigError(
+                    f"the genesis names another BLS key for member {index} "
+                    f"({genesis.names[index]}); use the keys the genesis was made with"
+                )
+            return index
+    raise ConfigError(
+        f"the identity {signer.identity.hex()} is not a member of the genesis committee"
+    )
+
+
+class Runtime:
+    """Everything a node process holds, from start to stop."""
+
+    def __init__(
+        self, directory: Path, config: NodeConfig, genesis: Genesis, keys: NodeKeys
+    ) -> None:
+        from net.libp2p.identity import peer_id_from_public_key
+        from net.libp2p.mesh import Mesh
+
+        self._config = config
+        self._genesis = genesis
+        self._keys = keys
+        signer = KeySigner(keys.bls_secret, keys.identity_seed)
+        me = member_index(genesis, signer)
+        peers = [peer_id_from_public_key(m.identity) for m in genesis.committee.members]
+        self._members = {peer: index for index, peer in enumerate(peers)}
+        l1 = genesis.l1
+        self._setup = Setup(
+            genesis.chain_id,
+            genesis.committee,
+            me,
+            genesis.rules,
+            peers,
+            BlsCrypto(),
+            signer,
+            PoolLimits(
+                seal_bytes=config.pool.seal_bytes,
+                seal_ms=config.pool.seal_ms,
+                max_pending_bytes=config.pool.max_pending_bytes,
+            ),
+            Binding(genesis.chain_id, l1.chain_id, l1.contract) if l1 else None,
+        )
+        self._mesh = Mesh(
+            keys.identity_seed,
+            config.network.address,
+            {peers[i]: genesis.address_of(i) for i in range(len(peers)) if i != me},
+        )
+        self._store = LmdbStore(directory / DATA_DIRECTORY, genesis.chain_id)
+        self._observer = Observer()
+        self._stopping = asyncio.Event()
+        self._failure: str | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+        self._node = Node(self._setup, self._store, self._mesh, now())
+        self._running = self._connect()
+
+    def _connect(self) -> RunningNode:
+        """Wire the node to those who listen to it."""
+        settling = None
+        if self._node.batcher is not None:
+            settling = Settling(
+                self._node.batcher, self._store, self._setup.chain_id, self._setup.committee.size
+            )
+        running = RunningNode(
+            self._node,
+            self._genesis,
+            self._config,
+            self._observer,
+            settling,
+            lambda: self._mesh.peers_up,
+            self._wake,
+            now,
+        )
+        running.network_statistics = self._mesh.statistics
+        self._node.on_applied = running.on_applied
+        self._node.on_notice = self._observer.notice
+        self._node.on_invalid = self._observer.invalid
+        return running
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> int:
+        """Start, serve until told to stop or until the disk fails, stop; the exit code."""
+        from sequencer.rpc.server import RpcServer
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        server = RpcServer(self._running)
+        try:
+            await self._mesh.start()
+            host, port = await server.start(*self._config.rpc.address)
+            self._spawn(self._hear())
+            self._start_poster()
+            self._guarded(self._pump)
+            print(f"ready rpc=http://{host}:{port} peer={self._mesh.local_peer}", flush=True)
+            await self._stopping.wait()
+        except OSError as error:
+            self._failure = str(error)
+        finally:
+            await self._stop(server)
+        if self._failure is not None:
+            logger.error("stopped: %s", self._failure)
+            return 1
+        return 0
+
+    async def _stop(self, server: "RpcServer") -> None:
+        await server.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._mesh.aclose()
+        self._store.close()
+
+    def _start_poster(self) -> None:
+        settling, l1 = self._running.settling, self._genesis.l1
+        if settling is not None and l1 is not None and self._config.l1.url:
+            self._spawn(run_poster(settling, l1, self._keys.l1_key, self._setup, self._config.l1))
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.append(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._fail(task.exception())
+
+    def _fail(self, error: BaseException | None) -> None:
+        """The world failed us: say why, sign nothing more, stop."""
+        if self._failure is None:
+            self._failure = str(error) or type(error).__name__
+            if not isinstance(error, StoreError):
+                logger.critical("unexpected error", exc_info=error)
+        self._stopping.set()
+
+    # ------------------------------------------------------------------ events
+
+    async def _hear(self) -> None:
+        async for events in self._mesh.events():
+            self._guarded(lambda events=events: self._on_network(events))
+
+    def _on_network(self, events: list[NetworkEvent]) -> None:
+        instant = now()
+        for event in events:
+            member = self._members.get(event.sender if isinstance(event, Frame) else event.peer)
+            if member is None:
+                continue
+            if isinstance(event, Frame):
+                self._node.on_frame(member, event.payload, instant)
+            elif isinstance(event, PeerUp):
+                self._node.peer_up(member, instant)
+        self._pump()
+
+    def _wake(self) -> None:
+        """Something was submitted: pump as soon as the event loop is free, once."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._guarded, self._on_woken)
+
+    def _on_woken(self) -> None:
+        self._woken = False
+        self._on_time()
+
+    def _on_time(self) -> None:
+        self._node.tick(now())
+        self._pump()
+
+    def _pump(self) -> None:
+        self._node.pump(now())
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_ms = self._node.deadline - now().monotonic_ms
+        self._timer = asyncio.get_running_loop().call_later(
+            max(0.0, delay_ms / 1000), self._guarded, self._on_time
+        )
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        if self._failure is not None:
+            return
+        try:
+            action()
+        except Exception as error:
+            self._fail(error)
