@@ -19,6 +19,8 @@ from sequencer.settling import Settling
 
 MAX_REMEMBERED = 1 << 18
 """Hashes of accepted transactions that are remembered until they are ordered."""
+MAX_UNPOSTED_BATCHES = 2_048
+"""About 240 MB of log that the L1 does not have; above it nothing is admitted."""
 STALLED_AFTER_BASE_TIMEOUTS = 10
 """Work and no new height for this long: not ready."""
 
@@ -61,6 +63,11 @@ class RunningNode:
         """Take admitted transactions, all or none."""
         if self.node.replica.fetcher.syncing:
             raise Unready("the node is syncing; send to another member or retry")
+        if self.settling is not None and self.settling.unposted > MAX_UNPOSTED_BATCHES:
+            raise Unready(
+                f"{self.settling.unposted} batches wait to be posted on the L1, which is the most "
+                "a node takes on; retry when the L1 has caught up"
+            )
         self.node.submit(transactions, self._clock())
         for namespace, transaction in transactions:
             self._pending[transaction_id(namespace, transaction)] = None
@@ -79,7 +86,7 @@ class RunningNode:
         self._observer.applied(applied, time.time_ns() // 1_000_000)
         self._grown_at = time.monotonic()
         if self._pending:
-            for key, _ in applied.row.keys():
+            for key, _ in applied.row.keys():  # noqa: SIM118  (a method, not a mapping's)
                 self._pending.pop(key[:32], None)
         for listener in list(self._listeners.values()):
             listener(applied)

@@ -116,6 +116,11 @@ class Settling:
 
     # ------------------------------------------------------------------ what others may ask
 
+    @property
+    def unposted(self) -> int:
+        """Closed batches that are not posted."""
+        return self._batcher.last_closed - self.posted
+
     def status(self) -> dict[str, Any]:
         """Numbers of batches by state, who posts next, and what is wrong."""
         following = self.posted + 1
@@ -124,7 +129,7 @@ class Settling:
             "certified": self.latest_certified(),
             "posted": self.posted,
             "final": self.final,
-            "lag": self._batcher.last_closed - self.posted,
+            "lag": self.unposted,
             "poster": posting_order(self._chain_id, following, self._size)[0],
             "takeovers": self.takeovers,
             "alarms": dict(self.alarms),
