@@ -82,6 +82,11 @@ class NodeProcess:
         """Whether its process exists."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without being told to."""
+        return self.process is not None and not self.ended and not self.is_running
+
     def start(self) -> None:
         """Start the process; a node that runs already is left alone."""
         if self.is_running:
@@ -118,7 +123,8 @@ class NodeProcess:
 
     def check(self) -> None:
         """Raise TestnetError if the node ended without being told to."""
-        if self.process is not None and not self.ended and not self.is_running:
+        if self.failed:
+            assert self.process is not None
             raise TestnetError(
                 f"{self.spec.name} ended by itself with exit code {self.process.returncode}: "
                 f"{self.last_words()} (its log: {self.spec.log_file})"

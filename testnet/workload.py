@@ -26,6 +26,9 @@ ENVELOPE_BYTES: Final = 118
 MIN_TRANSACTION_BYTES: Final = 32
 """Shorter opaque payloads might be equal by chance, and equal ones count once."""
 
+MAX_TRANSACTION_BYTES: Final = 90_000
+"""Below what the default rules of a genesis admit."""
+
 MAX_FEE_WEI: Final = 30 * 10**9
 
 

@@ -1,0 +1,82 @@
+"""How commands talk to a testnet that runs: one JSON line each way over a loopback socket.
+
+The token in `running.json`, readable by its owner alone, keeps other users of the machine out.
+"""
+
+import asyncio
+import hmac
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from testnet.errors import TestnetError
+from testnet.state import Running
+
+MAX_LINE_BYTES: Final = 64 * 1024
+ANSWER_TIMEOUT_S: Final = 60.0
+
+Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
+"""(verb, arguments) to a JSON-able answer; raises TestnetError."""
+
+
+@dataclass(slots=True)
+class ControlServer:
+    """Serves `handler` to whoever knows `token`."""
+
+    handler: Handler
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    _server: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen on a free port of the loopback interface; returns it."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=MAX_LINE_BYTES)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answer = await self._answer(await reader.readline())
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (OSError, ValueError):  # the caller left, or wrote no line
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            verb, arguments = str(request["verb"]), dict(request["arguments"])
+            if not hmac.compare_digest(str(request["token"]), self.token):
+                return {"error": "wrong token"}
+        except (ValueError, KeyError, TypeError):
+            return {"error": "malformed request"}
+        try:
+            return {"result": await self.handler(verb, arguments)}
+        except TestnetError as error:
+            return {"error": str(error)}
+
+
+async def ask(running: Running, verb: str, **arguments: Any) -> Any:
+    """Tell the testnet that `running` names to do something; its answer.  Raises TestnetError."""
+    request = {"token": running.control_token, "verb": verb, "arguments": arguments}
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.control_port)
+            writer.write(json.dumps(request).encode() + b"\n")
+            answer = json.loads(await reader.readline() or b"null")
+            writer.close()
+    except (OSError, TimeoutError, ValueError) as error:
+        raise TestnetError(f"the testnet does not answer: {error or 'timeout'}") from None
+    if not isinstance(answer, dict):
+        raise TestnetError("the testnet ended while it was asked")
+    if "error" in answer:
+        raise TestnetError(answer["error"])
+    return answer["result"]

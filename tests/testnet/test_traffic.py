@@ -1,0 +1,128 @@
+"""Clients that submit and watch: every door, failover, patience, and honest reports."""
+
+import asyncio
+import itertools
+import time
+
+import pytest
+
+from testnet.client import NodeClient
+from testnet.cluster import NodeSpec
+from testnet.errors import TestnetError, sentence_of
+from testnet.load import load
+from testnet.report import Progress
+from testnet.traffic import Traffic
+from testnet.watch import Watcher
+from testnet.workload import Workload
+from tests.testnet.fake_nodes import fake_nodes
+
+FULL = {"code": -32005, "message": "the pool is full", "data": {"retry_after_ms": 20}}
+WRONG = {"code": -32000, "message": "invalid sender"}
+
+
+def first(count, nodes):
+    return list(itertools.islice(iter(Workload(1, nodes, 200)), count))
+
+
+async def until(condition, timeout_s=10.0):
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for is on the other side of a socket
+            await asyncio.sleep(0.01)
+
+
+class Clients(list):
+    def __init__(self, nodes):
+        super().__init__(NodeClient(node.url) for node in nodes)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *failure):
+        for client in self:
+            await client.aclose()
+
+
+async def test_every_door_takes_its_kind_and_all_arrives_once():
+    async with fake_nodes(2) as nodes, Clients(nodes) as clients:
+        traffic = Traffic(clients)
+        submissions = first(32, 2)
+        await traffic.run(submissions, 10_000)
+        arrived = [item for block in nodes[0].log.blocks for item in block]
+        assert sorted(arrived) == sorted((item.namespace, item.data) for item in submissions)
+        assert {accepted.submission.data for accepted in traffic.accepted.values()} == {
+            item.data for item in submissions
+        }
+        assert nodes[0].submissions == nodes[1].submissions == 16
+
+
+async def test_the_rate_is_kept():
+    async with fake_nodes(1) as nodes, Clients(nodes) as clients:
+        started = time.monotonic()
+        await Traffic(clients).run(first(21, 1), 50)
+        assert time.monotonic() - started >= 20 / 50
+
+
+async def test_a_client_whose_node_is_gone_goes_to_the_next():
+    async with fake_nodes(1) as nodes:
+        gone = NodeClient("http://127.0.0.1:9")
+        async with Clients(nodes) as clients:
+            traffic = Traffic([gone, clients[0]])
+            await traffic.run(first(8, 2), 10_000)
+            assert len(traffic.accepted) == 8
+            assert {accepted.node for accepted in traffic.accepted.values()} == {1}
+        await gone.aclose()
+
+
+async def test_a_client_waits_while_its_node_is_full():
+    async with fake_nodes(1) as nodes, Clients(nodes) as clients:
+        nodes[0].refusal = FULL
+        traffic = Traffic(clients)
+        task = asyncio.create_task(traffic.run(first(4, 1), 10_000))
+        await until(lambda: traffic.retries >= 8)
+        assert not traffic.accepted
+        nodes[0].refusal = None
+        await task
+        assert len(traffic.accepted) == 4
+
+
+async def test_a_refusal_is_a_failure_that_quotes_the_node():
+    async with fake_nodes(1) as nodes, Clients(nodes) as clients:
+        nodes[0].refusal = WRONG
+        task = asyncio.create_task(Traffic(clients).run(first(4, 1), 10_000))
+        await asyncio.wait([task])
+        with pytest.raises(TestnetError, match=r"node 0 refused transaction \d: .*invalid sender"):
+            sentence_of(task)
+
+
+async def test_a_watcher_sees_every_transaction_and_goes_on_after_a_disconnection():
+    async with fake_nodes(1) as nodes, Clients(nodes) as clients:
+        watcher = Watcher("node-0", clients[0].api)
+        task = asyncio.create_task(watcher.run())
+        await Traffic(clients).run(first(8, 1), 10_000)
+        await until(lambda: len(watcher.seen) == 8)
+        await clients[0].api.close()  # cuts its connection; the next call opens another
+        await Traffic(clients).run(first(16, 1)[8:], 10_000)
+        await until(lambda: len(watcher.seen) == 16)
+        assert watcher.height == len(nodes[0].log.blocks)
+        task.cancel()
+
+
+async def test_a_watcher_refuses_a_log_with_a_transaction_twice():
+    async with fake_nodes(1) as nodes, Clients(nodes) as clients:
+        nodes[0].log.blocks = [[(1, b"a")], [(1, b"a")]]
+        with pytest.raises(TestnetError, match="twice in its log"):
+            async with asyncio.timeout(5):
+                await Watcher("node-0", clients[0].api).run()
+
+
+async def test_load_reports_what_was_committed(tmp_path):
+    from rich.console import Console
+
+    async with fake_nodes(2) as nodes:
+        specs = [
+            NodeSpec(f"node-{at}", tmp_path, int(node.url.rsplit(":", 1)[1]), 0)
+            for at, node in enumerate(nodes)
+        ]
+        found = await load(specs, 400, 0.1, 200, 0, Progress(Console(quiet=True)))
+        again = await load(specs, 400, 0.1, 200, 0, Progress(Console(quiet=True)))
+    assert found["committed"] == again["committed"] == "40 on 2 nodes"
