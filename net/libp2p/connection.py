@@ -11,8 +11,8 @@ lets nothing through to the node.
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from net.libp2p import multistream
 from net.libp2p.errors import PeerError, Reason, StreamEnded
@@ -111,12 +111,11 @@ class Connection(asyncio.BufferedProtocol):
         self._remove_stream(stream_id)
         self.schedule_flush()
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run `coroutine` under `guard` until it is done or the connection is closed."""
+    def spawn(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Run `action` under `guard` until it is done or the connection is closed."""
         if self.reason is not None:
-            coroutine.close()
             return
-        task = self._loop.create_task(self._guarded(coroutine))
+        task = self._loop.create_task(self._guarded(action))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -150,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._yamux.go_away()
         self._flush()
-        self.reason = Reason.CLOSED_BY_US
+        self.reason = Reason.FAREWELL
         self._transport.close()
         self._end()
 
@@ -171,9 +170,9 @@ class Connection(asyncio.BufferedProtocol):
             logger.exception("connection to %s failed", self.peer)
             self.close(Reason.INTERNAL)
 
-    async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, action: Callable[[], Awaitable[None]]) -> None:
         try:
-            await coroutine
+            await action()
         except StreamEnded:
             pass
         except PeerError as error:
@@ -208,7 +207,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the socket is gone."""
         if self.reason is None:
-            self.reason = Reason.CLOSED_BY_PEER
+            self.reason = Reason.HUNG_UP
             self.detail = str(exc or "")
             self._end()
         if not self.closed.done():
@@ -237,9 +236,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, WentAway):
-            raise PeerError(Reason.CLOSED_BY_PEER, f"went away with code {event.code}")
+            raise PeerError(Reason.HUNG_UP, f"went away with code {event.code}")
         if isinstance(event, StreamOpened):
-            self.spawn(self._serve(self._add_stream(event.stream, PRIORITY_OTHER)))
+            self.spawn(partial(self._serve, self._add_stream(event.stream, PRIORITY_OTHER)))
             return
         stream = self._streams.get(event.stream)
         if stream is None:
@@ -260,7 +259,7 @@ class Connection(asyncio.BufferedProtocol):
             async with asyncio.timeout(self._options.handshake_timeout_s):
                 protocol = await multistream.accept(stream, self._handlers)
             await self._handlers[protocol](self, stream)
-        except TimeoutError:
+        except (StreamEnded, TimeoutError):
             stream.reset()
 
     def _add_stream(self, stream_id: int, priority: int) -> Stream:
@@ -279,6 +278,7 @@ class Connection(asyncio.BufferedProtocol):
             self._senders.remove(stream)
             stream.queue.clear()
             stream.on_end()
+            stream.on_gone()
 
     # -- asyncio: sending
 

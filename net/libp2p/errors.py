@@ -6,8 +6,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a connection was refused or closed; the names appear in statistics and logs."""
 
-    CLOSED_BY_PEER = "closed_by_peer"
-    CLOSED_BY_US = "closed_by_us"
+    HUNG_UP = "hung_up"
+    FAREWELL = "farewell"
     REMOVED = "removed"
     REPLACED = "replaced"
     IDLE = "idle"
@@ -25,6 +25,7 @@ class Reason(StrEnum):
     TOO_MANY_STREAMS = "too_many_streams"
     CONTROL_FLOOD = "control_flood"
     FRAME_TOO_LARGE = "frame_too_large"
+    CHANNEL_LOST = "channel_lost"
     NEGOTIATION_FAILED = "negotiation_failed"
     INTERNAL = "internal"
 

@@ -47,17 +47,19 @@ class RawStream(asyncio.Protocol):
         self.transport.write(data)
 
     def fail(self, error: Exception) -> None:
-        """End the handshake: the socket is closed and whoever reads gets `error`."""
+        """End the handshake: whoever reads gets `error`; the socket is closed unless released."""
         self._error = self._error or error
         if self.transport is not None:
             self.transport.abort()
         self._wake()
 
-    def take_buffered(self) -> bytes:
-        """What arrived after the handshake already; StreamEnded if the socket is lost."""
+    def release(self) -> tuple[asyncio.Transport, bytes]:
+        """Hand over the socket, and what arrived after the handshake; StreamEnded if it is lost."""
         if self._error is not None:
             raise self._error
-        return bytes(self._buffer)
+        transport, self.transport = self.transport, None
+        assert transport is not None
+        return transport, bytes(self._buffer)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the socket is connected."""
@@ -138,6 +140,5 @@ class _SecuredStream:
         self._raw.write(b"".join(self._channel.encoder.encode(data)))
 
     def upgraded(self) -> Upgraded:
-        sealed = self._raw.take_buffered()
-        assert self._raw.transport is not None
-        return Upgraded(self._raw.transport, self._channel, sealed, bytes(self._plain))
+        transport, sealed = self._raw.release()
+        return Upgraded(transport, self._channel, sealed, bytes(self._plain))

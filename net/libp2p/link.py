@@ -87,6 +87,8 @@ class Link:
         except TimeoutError:
             raise PeerError(Reason.HANDSHAKE_TIMEOUT, "channels were not agreed to") from None
         self._senders = streams
+        for stream in streams.values():
+            stream.on_gone = self._lose_channel
         self.is_up = self.was_up = True
         self._counters["links_up"] += 1
         self._inbox.put(PeerUp(self.peer))
@@ -101,6 +103,7 @@ class Link:
         receiver = _Receiver(self, channel, stream)
         self._receivers[channel] = receiver
         stream.receive_with(receiver.on_data, self._options.receive_window_bytes)
+        stream.finish()  # the peer writes, we read
 
     def send(self, channel: Channel, wire: bytes) -> bool:
         """Queue an encoded frame; False when the queue is full."""
@@ -116,8 +119,11 @@ class Link:
         """The connection is closed."""
         if self.is_up:
             self.is_up = False
-            reason = self.connection.reason or Reason.CLOSED_BY_PEER
+            reason = self.connection.reason or Reason.HUNG_UP
             self._inbox.put(PeerDown(self.peer, reason.value))
+
+    def _lose_channel(self) -> None:
+        self.connection.close(Reason.CHANNEL_LOST)  # a new connection brings new channels
 
     def deliver(self, channel: Channel, payloads: list[bytes], receiver: "_Receiver") -> None:
         """Pass whole frames on to the core."""

@@ -9,9 +9,17 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from net.libp2p.connection import Connection, ProtocolHandler
 from net.libp2p.errors import PeerError, Reason, StreamEnded
@@ -21,7 +29,15 @@ from net.libp2p.identity import Identity
 from net.libp2p.link import CHANNEL_PROTOCOLS, Inbox, Link
 from net.libp2p.noise import Noise
 from net.libp2p.options import MeshOptions
-from net.libp2p.protocols import IDENTIFY, PING, IdentifyService, serve_ping
+from net.libp2p.protocols import (
+    IDENTIFY,
+    PING,
+    IdentifyService,
+    PeerDescription,
+    identify,
+    ping,
+    serve_ping,
+)
 from net.libp2p.stream import Stream
 from net.transport import Channel, NetworkEvent, PeerId
 
@@ -31,6 +47,7 @@ MAX_DRAIN_EVENTS = 65_536
 _FAREWELL_S = 0.25
 
 Address = tuple[str, int]
+T = TypeVar("T")
 
 
 class Mesh:
@@ -102,6 +119,26 @@ class Mesh:
         while True:
             await self._inbox.wait()
             yield self._inbox.drain(MAX_DRAIN_EVENTS)
+
+    # -- asking peers
+
+    async def ping(self, peer: PeerId) -> float:
+        """Round trip to a connected peer in seconds; ConnectionError if there is no answer."""
+        return await self._ask(peer, ping)
+
+    async def identify(self, peer: PeerId) -> PeerDescription:
+        """What a connected peer tells of itself; ConnectionError if there is no answer."""
+        return await self._ask(peer, identify)
+
+    async def _ask(self, peer: PeerId, question: Callable[[Connection], Awaitable[T]]) -> T:
+        link = self._links.get(peer)
+        if link is None:
+            raise ConnectionError(f"{peer} is not connected")
+        try:
+            async with asyncio.timeout(self._options.handshake_timeout_s):
+                return await question(link.connection)
+        except (PeerError, StreamEnded, TimeoutError) as error:
+            raise ConnectionError(f"{peer} did not answer: {error!r}") from None
 
     # -- life
 
@@ -195,9 +232,10 @@ class Mesh:
                 await loop.create_connection(lambda: raw, *self._addresses[peer])
                 return self._adopt(await upgrade_outbound(raw, self._noise, peer), True)
         except Exception as error:
-            raw.fail(error)
             self._count_refusal("dial", peer, error)
             return None
+        finally:
+            raw.fail(StreamEnded("dialling has ended"))
 
     def _accept(self, raw: RawStream) -> None:
         """Somebody connected; of too many who have not said who they are, the oldest goes."""
@@ -215,9 +253,9 @@ class Mesh:
                 upgraded = await upgrade_inbound(raw, self._noise, self._is_allowed)
             self._adopt(upgraded, False)
         except Exception as error:
-            raw.fail(error)
             self._count_refusal("refused", raw.remote, error)
         finally:
+            raw.fail(StreamEnded("the handshake has ended"))
             self._unauthenticated.pop(raw, None)
 
     def _count_refusal(self, kind: str, whom: str, error: Exception) -> None:
@@ -226,7 +264,7 @@ class Mesh:
         elif isinstance(error, TimeoutError):
             cause = Reason.HANDSHAKE_TIMEOUT.value
         elif isinstance(error, (OSError, StreamEnded)):
-            cause = "unreachable" if kind == "dial" else "hung_up"
+            cause = "unreachable" if kind == "dial" else Reason.HUNG_UP.value
         else:
             cause = Reason.INTERNAL.value
             logger.error("%s %s failed", kind, whom, exc_info=error)
@@ -236,20 +274,20 @@ class Mesh:
     def _adopt(self, upgraded: Upgraded, is_dialer: bool) -> Link:
         """Make an authenticated connection the link to its peer, instead of an older one."""
         peer = upgraded.channel.peer
-        if not self._is_allowed(peer):
-            raise PeerError(Reason.REMOVED)
         existing = self._links.get(peer)
+        # of two that crossed, both ends keep what the lower id dialled
+        crossed = existing is not None and existing.connection.is_dialer != is_dialer
+        if not self._is_allowed(peer) or (crossed and is_dialer == (peer < self.local_peer)):
+            upgraded.transport.abort()
+            raise PeerError(Reason.REPLACED if crossed else Reason.REMOVED)
         if existing is not None:
-            if existing.connection.is_dialer != is_dialer and is_dialer == (peer < self.local_peer):
-                # both dialled at once: both ends keep what the lower id dialled
-                raise PeerError(Reason.REPLACED)
             existing.connection.close(Reason.REPLACED)
         connection = Connection(upgraded, is_dialer, self._handlers, self._options)
         link = Link(connection, self._inbox, self._options, self._counters)
         self._links[peer] = link
         connection.on_closed = partial(self._on_closed, link)
         connection.start()
-        connection.spawn(link.open())
+        connection.spawn(link.open)
         return link
 
     def _on_closed(self, link: Link, connection: Connection) -> None:

@@ -93,6 +93,7 @@ async def identify(connection: Connection) -> PeerDescription:
 
     stream = await _open(connection, IDENTIFY)
     encoded = await stream.read_to_end(MAX_IDENTIFY_BYTES)
+    stream.finish()
     try:
         message = parse_identify_response(encoded)
         addresses = tuple(str(Multiaddr(address)) for address in message.listen_addrs)

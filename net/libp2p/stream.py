@@ -42,6 +42,8 @@ class Stream:
         self.is_finishing = False
         self.has_ended = False
         """The peer will send no more, or the stream is gone."""
+        self.on_gone: Callable[[], None] = lambda: None
+        """Called when the stream is over in both directions, or lost."""
         self._owner = owner
         self._buffer = bytearray()
         self._receiver: Callable[[memoryview], None] | None = None

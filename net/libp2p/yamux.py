@@ -257,8 +257,7 @@ class Yamux:
             return self._streams.get(stream_id)
         if stream_id == 0 or stream_id % 2 == self._next_id % 2 or stream_id in self._streams:
             raise PeerError(Reason.YAMUX_STREAM, f"stream {stream_id} may not be opened")
-        # ours count as well: they are few, and a peer that resets them frees them
-        if len(self._streams) >= self._max_streams:
+        if sum(each % 2 == stream_id % 2 for each in self._streams) >= self._max_streams:
             raise PeerError(Reason.TOO_MANY_STREAMS, f"more than {self._max_streams} streams")
         stream = self._streams[stream_id] = _Stream()
         self._queue(WINDOW_UPDATE, ACK, stream_id, 0)
