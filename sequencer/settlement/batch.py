@@ -169,7 +169,7 @@ def uncompressed_size(entry: LogEntry) -> int:
     transaction that does not fit alone must not be admitted.
     """
     columns = (entry.height, entry.timestamp_ms, entry.namespace, len(entry.transaction))
-    return sum(len(_varint(value)) for value in columns) + len(entry.transaction)
+    return sum(max(1, (value.bit_length() + 6) // 7) for value in columns) + len(entry.transaction)
 
 
 def encode_batch(entries: Sequence[LogEntry]) -> bytes:

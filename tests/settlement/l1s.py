@@ -61,9 +61,10 @@ def transact(
 class EmbeddedEvm:
     """py-evm in this process."""
 
-    def __init__(self) -> None:
-        self.chain_id = CHAIN_ID
-        self._evm = LocalEvm([address_of(account) for account in ACCOUNTS], NATIVE_BLS_PRECOMPILES)
+    def __init__(self, chain_id: int = CHAIN_ID) -> None:
+        self.chain_id = chain_id
+        funded = [address_of(account) for account in ACCOUNTS]
+        self._evm = LocalEvm(funded, NATIVE_BLS_PRECOMPILES, chain_id)
 
     def nonce(self, address: bytes) -> int:
         return self._evm.nonce(address)

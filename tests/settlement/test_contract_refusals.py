@@ -18,7 +18,7 @@ from sequencer.settlement.batch import HEADER_BYTES, BatchHeader
 from sequencer.settlement.contracts.evm import Outcome
 from sequencer.settlement.encoding import expand_key
 from tests.settlement.committees import CHAIN, EPOCH, Deployment, keys, secrets, sign
-from tests.settlement.l1s import ACCOUNTS, Evm, address_of, transact
+from tests.settlement.l1s import ACCOUNTS, EmbeddedEvm, Evm, address_of, transact
 
 FIELD_MODULUS = int(
     "1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab",
@@ -150,6 +150,27 @@ def test_a_certificate_is_good_for_one_chain_and_epoch(evm: Evm) -> None:
         other = Deployment(evm, 4, **change)  # type: ignore[arg-type]
         header = replace(home.header(), contract=other.address)
         assert other.refusal(home.calldata(header)) == error
+
+
+def test_a_certificate_is_good_for_one_l1() -> None:
+    """The same account deploys at the same address on every L1, say on a test network."""
+    home, away = Deployment(EmbeddedEvm(1), 4), Deployment(EmbeddedEvm(11155111), 4)
+    assert home.address == away.address
+    calldata = home.calldata(home.header())
+    assert away.refusal(calldata) == "WrongChain"
+    assert home.send(calldata).success
+
+
+def test_a_batch_that_ends_before_it_starts_is_refused(evm: Evm) -> None:
+    contract = Deployment(evm, 4)
+    header = contract.header()
+    assert contract.send(contract.calldata(header)).success
+    following = contract.following(header, DATA).encode()
+    for last in (header.last_position, header.last_position - 3, 0):
+        backwards = with_word(following, 32 * field_index("last_position"), last)
+        backwards = with_word(backwards, 32 * field_index("entry_count"), 0)
+        assert contract.refusal(certified(backwards)) == "WrongPositions"
+    assert contract.send(certified(following)).success
 
 
 def test_another_committee_is_no_committee(evm: Evm, contract: Deployment) -> None:
@@ -375,6 +396,21 @@ def test_arguments_may_not_overlap_or_reach_behind_the_end(contract: Deployment)
         contract.refusal(changed)
         with pytest.raises(ValueError, match="canonical"):
             abi.decode_post_batch(changed)
+
+
+def test_an_argument_may_not_be_read_from_within_another(evm: Evm) -> None:
+    """Each of these would pass every other check, and be derived otherwise than it was accepted."""
+    contract = Deployment(evm, 4)
+    bitmap_in_data = (1).to_bytes(32, "big") + b"\x07".ljust(32, b"\0")
+    header = contract.header(bitmap_in_data)
+    calldata = contract.calldata(header, bitmap_in_data)
+    assert contract.refusal(with_word(calldata, OFFSET_OF_BITMAP, 896)) == "NotCanonical"
+    # The epoch for a length, and zeros of the batch number for bytes.
+    header = contract.header(bytes(EPOCH))
+    calldata = contract.calldata(header, b"other")
+    at_epoch = 32 * field_index("epoch")
+    assert contract.refusal(with_word(calldata, OFFSET_OF_DATA, at_epoch)) == "NotCanonical"
+    assert contract.refusal(calldata) == "WrongData"
 
 
 def test_the_input_may_not_be_longer_or_shorter(contract: Deployment) -> None:

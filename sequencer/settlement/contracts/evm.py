@@ -30,7 +30,9 @@ class LocalEvm:
     `precompiles` (by 20-byte address) replace py-evm's own; its pure-Python BLS ones take seconds.
     """
 
-    def __init__(self, funded: Sequence[bytes], precompiles: Mapping[bytes, Any]) -> None:
+    def __init__(
+        self, funded: Sequence[bytes], precompiles: Mapping[bytes, Any], chain_id: int = CHAIN_ID
+    ) -> None:
         from eth.chains.base import MiningChain
         from eth.constants import ZERO_HASH32
         from eth.db.atomic import AtomicDB
@@ -45,7 +47,7 @@ class LocalEvm:
         genesis: Any = dict.fromkeys(funded, account)
         virtual_machine = _machine_with(precompiles)
         chain = MiningChain.configure(
-            "LocalChain", vm_configuration=((0, virtual_machine),), chain_id=CHAIN_ID
+            "LocalChain", vm_configuration=((0, virtual_machine),), chain_id=chain_id
         ).from_genesis(AtomicDB(), parameters, genesis)
         self._vm: Any = chain.get_vm()
         self._header: Any = self._vm.get_header()
