@@ -98,7 +98,8 @@ class Connection(asyncio.BufferedProtocol):
     def consume(self, stream_id: int, count: int) -> None:
         """Grant the peer as much window again."""
         self._yamux.consume(stream_id, count)
-        self.schedule_flush()
+        if self._yamux.has_pending:
+            self.schedule_flush()
 
     def widen(self, stream_id: int, window_bytes: int) -> None:
         """Let the peer send that much ahead on a stream."""
@@ -232,7 +233,8 @@ class Connection(asyncio.BufferedProtocol):
         for plaintext in plaintexts:
             for event in self._yamux.receive(plaintext):
                 self._on_event(event)
-        self.schedule_flush()
+        if self._yamux.has_pending:
+            self.schedule_flush()
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, WentAway):
@@ -251,7 +253,8 @@ class Connection(asyncio.BufferedProtocol):
         elif isinstance(event, StreamReset):
             self._remove_stream(event.stream)
         else:
-            assert isinstance(event, WindowGranted)  # the flush after this takes it up
+            assert isinstance(event, WindowGranted)
+            self.schedule_flush()
 
     async def _serve(self, stream: Stream) -> None:
         """Negotiate what a peer's new stream speaks, and speak it."""

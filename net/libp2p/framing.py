@@ -80,6 +80,9 @@ class FrameReader:
         if len(data) >= _VIEW_BYTES:
             self._chunks.append(data)
         elif self._chunks and type(last := self._chunks[-1]) is bytearray:
+            if len(self._chunks) == 1:
+                del last[: self._offset]  # or it would grow for ever, never quite used up
+                self._offset = 0
             last += data
         else:
             self._chunks.append(bytearray(data))

@@ -83,9 +83,16 @@ def multiaddr_of(host: str, port: int, peer: PeerId) -> str:
     `host` is an IPv4 or IPv6 address or a DNS name; ValueError when it is none of them, when the
     port is not in 0..65535 or when `peer` is not an Ed25519 peer id.
     """
-    address = f"/{_host_protocol(host)}/{host}/tcp/{port}/p2p/{peer}"
+    address = f"{listen_multiaddr(host, port)}/p2p/{peer}"
     parse_multiaddr(address)
     return address
+
+
+def listen_multiaddr(host: str, port: int) -> str:
+    """The multiaddress of a socket, such as `/ip6/::1/tcp/4001`; nothing is checked."""
+    if ":" in host:
+        return f"/ip6/{host}/tcp/{port}"
+    return f"/{'ip4' if host.replace('.', '').isdigit() else 'dns4'}/{host}/tcp/{port}"
 
 
 def parse_multiaddr(address: str) -> tuple[str, int, PeerId]:
@@ -107,9 +114,3 @@ def parse_multiaddr(address: str) -> tuple[str, int, PeerId]:
     host, port, peer = (str(value) for _, value in parts)
     public_key_from_peer_id(peer)
     return host, int(port), peer
-
-
-def _host_protocol(host: str) -> str:
-    if ":" in host:
-        return "ip6"
-    return "ip4" if host.replace(".", "").isdigit() else "dns4"

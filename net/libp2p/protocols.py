@@ -13,7 +13,7 @@ from multiaddr import Multiaddr
 from net.libp2p import multistream
 from net.libp2p.connection import PRIORITY_OTHER, Connection
 from net.libp2p.errors import PeerError, Reason
-from net.libp2p.identity import Identity
+from net.libp2p.identity import Identity, listen_multiaddr
 from net.libp2p.stream import Stream
 
 PING = "/ipfs/ping/1.0.0"
@@ -82,7 +82,8 @@ class IdentifyService:
             protocols=list(self.protocols),
         )
         if self.listen_address is not None:
-            message.listen_addrs.append(_address_bytes(*self.listen_address))
+            address = Multiaddr(listen_multiaddr(*self.listen_address))
+            message.listen_addrs.append(address.to_bytes())
         return encode_varint_prefixed(message.SerializeToString())
 
 
@@ -108,9 +109,3 @@ async def _open(connection: Connection, protocol: str) -> Stream:
         stream.reset()
         raise PeerError(Reason.NEGOTIATION_FAILED, f"the peer does not speak {protocol}")
     return stream
-
-
-def _address_bytes(host: str, port: int) -> bytes:
-    protocol = "ip6" if ":" in host else "ip4"
-    encoded: bytes = Multiaddr(f"/{protocol}/{host}/tcp/{port}").to_bytes()
-    return encoded

@@ -145,6 +145,11 @@ class Yamux:
         """Announce that the connection is about to be closed."""
         self._queue(GO_AWAY, 0, 0, _GO_AWAY_NORMAL)
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether headers are queued."""
+        return bool(self._pending)
+
     def take_pending(self) -> bytes:
         """The headers queued since the last call, to be sent before any new data."""
         pending = bytes(self._pending)

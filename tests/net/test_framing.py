@@ -1,5 +1,7 @@
 """Frames survive any cutting of the byte stream, and bounds hold before memory is taken."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +74,19 @@ def test_small_pieces_do_not_keep_the_large_records_alive_that_they_came_in() ->
         reader.feed(view)
         view.release()
     record.extend(b"x")  # BufferError if a view of it were still held
+
+
+def test_a_stream_that_is_never_quite_read_up_does_not_grow() -> None:
+    reader, wire, received = FrameReader(), encode_frame(b"12345678") * 7, 0
+    reader.feed(memoryview(wire[:5]))
+    tracemalloc.start()
+    for _ in range(20_000):
+        reader.feed(memoryview(wire[5:] + wire[:5]))
+        received += len(reader.take(100))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert received == 140_000
+    assert peak < 100_000
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50)), st.lists(st.integers(1, 70), min_size=1))

@@ -13,8 +13,10 @@ from dataclasses import replace
 import pytest
 
 from net.libp2p import multistream
-from net.libp2p.framing import encode_frame
+from net.libp2p.connection import Connection
+from net.libp2p.framing import FrameReader, encode_frame
 from net.libp2p.mesh import Mesh
+from net.libp2p.stream import Stream
 from net.transport import MAX_FRAME_BYTES, Channel, Frame
 from tests.net.intruder import Intruder
 from tests.net.meshes import (
@@ -417,6 +419,32 @@ async def test_pings_and_strange_protocols_without_end_cost_only_the_sender(
             await asyncio.sleep(0)
     await assert_linked(*honest)
     await intruder.close()
+
+
+async def test_a_mistake_of_ours_costs_one_connection(
+    honest: list[Mesh], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(connection: Connection, stream: Stream) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(honest[0]._handlers, "/faulty/1", fail)
+    intruder = await Intruder.admitted(honest[0], MEMBER)
+    intruder.say(data(1, GREETING + multistream.encode("/faulty/1"), SYN))
+    await assert_closed(intruder, honest[0], "internal")
+    honest[0]._counters.clear()
+
+
+async def test_a_mistake_of_ours_while_receiving_costs_one_connection(
+    honest: list[Mesh], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intruder = await Intruder.admitted(honest[0], MEMBER)
+    await answer_channels(intruder)
+    await until(lambda: MEMBER.peer_id in honest[0].peers_up)
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameReader, "feed", lambda reader, data: 1 / 0)
+        intruder.say(data(1, CONTROL, SYN) + data(1, encode_frame(b"a vote")))
+        await assert_closed(intruder, honest[0], "internal")
+    honest[0]._counters.clear()
 
 
 async def test_random_bytes_inside_the_channel(honest: list[Mesh]) -> None:

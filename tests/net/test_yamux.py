@@ -203,7 +203,8 @@ frames = st.lists(
 
 def run(wire: bytes, sizes: list[int]) -> tuple[list[Event], bytes, bytes, Reason | None]:
     """Events other than data, the data, what is pending and the error, if any."""
-    end, events, body, start, turn = machine(), [], b"", 0, 0
+    end, body, start, turn = machine(), b"", 0, 0
+    events: list[Event] = []
     try:
         while start < len(wire):
             size = sizes[turn % len(sizes)]
