@@ -76,8 +76,8 @@ def stored(payload: bytes) -> bytes:
     return b"\x00" + payload
 
 
-def compressed(payload: bytes, **options: bool) -> bytes:
-    return b"\x01" + zstandard.ZstdCompressor(level=3, **options).compress(payload)
+def compressed(payload: bytes) -> bytes:
+    return b"\x01" + zstandard.ZstdCompressor(level=3).compress(payload)
 
 
 def payload_of(entries: list[LogEntry]) -> bytes:

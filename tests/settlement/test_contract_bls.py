@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from blspy import PopSchemeMPL
@@ -89,12 +89,12 @@ def test_hash_to_curve_is_that_of_two_libraries(library: Library, message: bytes
 
 @pytest.mark.parametrize("message", [b"", b"abc", b"q128_" + b"q" * 128, bytes(480)])
 def test_hash_to_curve_is_that_of_py_ecc(library: Library, message: bytes) -> None:
-    from hashlib import sha256
+    import hashlib
 
     from py_ecc.bls.hash_to_curve import hash_to_G2
     from py_ecc.optimized_bls12_381.optimized_curve import normalize
 
-    coordinates = normalize(hash_to_G2(message, DST, sha256))
+    coordinates = normalize(hash_to_G2(message, DST, cast(Any, hashlib.sha256)))
     expected = [int(part).to_bytes(64, "big") for xy in coordinates for part in xy.coeffs]
     assert library("hash_to_curve", ["bytes"], [message]) == b"".join(expected)
 
@@ -131,7 +131,7 @@ class Tampered(EmbeddedEvm):
         self._answer = b""
         from eth.vm.forks.prague.computation import PragueComputation
 
-        real = {**PragueComputation.get_precompiles(), **NATIVE_BLS_PRECOMPILES}
+        real: dict[Any, Any] = {**PragueComputation.get_precompiles(), **NATIVE_BLS_PRECOMPILES}
         wrapped = {address: self._wrap(address, real[address]) for address in real}
         self._evm = LocalEvm([address_of(account) for account in ACCOUNTS], wrapped)
 

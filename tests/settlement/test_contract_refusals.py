@@ -147,7 +147,7 @@ def test_a_certificate_is_good_for_one_chain_and_epoch(evm: Evm) -> None:
         ({"chain": b"\xc9" * 32}, "WrongChain"),
         ({"epoch": EPOCH + 1}, "WrongEpoch"),
     ):
-        other = Deployment(evm, 4, **change)  # type: ignore[arg-type]
+        other = Deployment(evm, 4, **change)
         header = replace(home.header(), contract=other.address)
         assert other.refusal(home.calldata(header)) == error
 

@@ -7,7 +7,8 @@ from blspy import PopSchemeMPL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from py_ecc.bls.point_compression import compress_G1, compress_G2
-from py_ecc.optimized_bls12_381 import FQ, FQ2
+from py_ecc.fields import optimized_bls12_381_FQ as FQ
+from py_ecc.fields import optimized_bls12_381_FQ2 as FQ2
 
 from sequencer.settlement.encoding import (
     add_keys,

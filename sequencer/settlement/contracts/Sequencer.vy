@@ -21,6 +21,12 @@
     A committee is immutable contract code (one cold account instead of many storage slots), found
     by epoch. The sum of its keys is stored beside them, so that the key of the signers is built
     from the smaller side: signers added up, or absentees taken off the sum.
+
+    Errors, in the order of the checks: AlreadyPosted and NotNext (the number is below or above the
+    next), WrongParent, WrongDomain, WrongChain, WrongContract, WrongEpoch, WrongPositions,
+    RelayedCall, NotCanonical, WrongData, WrongBitmap, NoQuorum, IdentityKey, InvalidSignature;
+    PrecompileFailed where this L1 lacks EIP-2537; InvalidCommittee and InvalidKey at deployment.
+    Values beyond their ABI type revert without a reason.
 """
 
 import bls
