@@ -17,7 +17,7 @@ from struct import Struct
 from consensus.codec import decode_whole
 from consensus.rules import Rules
 from consensus.types import Block, CommitProof, genesis_block
-from sequencer.block_entries import BlockEntries, alias_keys, extend_log_root
+from sequencer.block_entries import ID_BYTES, BlockEntries, alias_keys, extend_log_root
 from sequencer.collection import Collection, read_transactions
 from sequencer.ethereum_hash import ethereum_hash, is_ethereum_envelope
 from sequencer.index import INDEX_BITS, TransactionIndex
@@ -210,7 +210,7 @@ class Ledger:
 
         With a namespace, an Ethereum hash finds only that namespace's entry.
         """
-        if len(tx_hash) != 32:
+        if len(tx_hash) != ID_BYTES:
             return None
         found = self._index.find(tx_hash)
         if found is None:
@@ -220,6 +220,10 @@ class Ledger:
             return location
         other = self._index.find(tx_hash + _u64(namespace))
         return None if other is None else self._location(other >> INDEX_BITS, other & _INDEX_MASK)
+
+    def is_recent(self, tx_hash: bytes) -> bool:
+        """Whether an id or Ethereum hash stands in the duplicate window; cheaper than `locate`."""
+        return len(tx_hash) == ID_BYTES and self._index.find_recent(tx_hash) is not None
 
     def transaction(self, location: Location) -> bytes:
         """The bytes of an entry that was located."""
@@ -318,8 +322,8 @@ class Ledger:
         batch.put(Table.META, META_HEAD, self.head.encode())
 
     def _restore_index(self) -> None:
-        """Read back what no segment holds; blocks without entries are skipped over."""
-        first = self._row(self._index.missing_from)
+        """Read back what the index keeps in memory; blocks without entries are skipped over."""
+        first = self._row(self._index.wanted_from)
         if first is not None:
             for height in self._heights_from(_u64(first.first_position)):
                 row = self._row(height)
