@@ -1,10 +1,15 @@
-"""Which event loops the tests of this room run on."""
+"""How the tests of this room run: on which event loops, and without haste."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import settings
+
+# how long an example takes says more about the machine than about the code
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_asyncio_loop_factories(

@@ -80,13 +80,13 @@ def test_a_stream_that_is_never_quite_read_up_does_not_grow() -> None:
     reader, wire, received = FrameReader(), encode_frame(b"12345678") * 7, 0
     reader.feed(memoryview(wire[:5]))
     tracemalloc.start()
-    for _ in range(20_000):
+    for _ in range(3_000):
         reader.feed(memoryview(wire[5:] + wire[:5]))
         received += len(reader.take(100))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert received == 140_000
-    assert peak < 100_000
+    assert received == 21_000
+    assert peak < 50_000
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50)), st.lists(st.integers(1, 70), min_size=1))

@@ -132,7 +132,9 @@ async def test_a_full_queue_refuses_and_counts() -> None:
 
 
 async def test_a_slow_core_stops_its_peer_and_loses_nothing() -> None:
-    options = replace(QUICK, receive_window_bytes=4 * MIB, send_queue_bytes=8 * MIB)
+    options = replace(
+        QUICK, receive_window_bytes=4 * MIB, send_queue_bytes=8 * MIB, idle_timeout_s=0.4
+    )
     async with mesh_of(2, options) as [one, other]:
         sent, tries = 0, 0
         while tries < 100:  # until nothing has fitted for a while
@@ -143,7 +145,7 @@ async def test_a_slow_core_stops_its_peer_and_loses_nothing() -> None:
                 await asyncio.sleep(0.002)
         assert 11 <= sent <= 13  # what fits into the window and the queue, and a bit on its way
         assert other.statistics()["bytes_in"] < 5 * MIB
-        await asyncio.sleep(1.5 * QUICK.idle_timeout_s)
+        await asyncio.sleep(1.5 * options.idle_timeout_s)
         assert one.peers_up == {other.local_peer}  # slow is not gone: heartbeats pass
         frames = await take_frames(other, sent)
         assert [frame.payload[0] for frame in frames] == list(range(sent))
@@ -336,8 +338,9 @@ async def test_a_killed_peer_is_noticed_at_once() -> None:
 
 
 async def test_our_own_pause_is_not_the_peers_fault() -> None:
-    async with mesh_of(2) as [one, other]:
-        time.sleep(2 * QUICK.idle_timeout_s)  # noqa: ASYNC251  (the loop is meant to stop)
-        await asyncio.sleep(2 * QUICK.heartbeat_s)
+    options = replace(QUICK, idle_timeout_s=0.4)
+    async with mesh_of(2, options) as [one, other]:
+        time.sleep(2 * options.idle_timeout_s)  # noqa: ASYNC251  (the loop is meant to stop)
+        await asyncio.sleep(2 * options.heartbeat_s)
         await assert_linked(one, other)
         assert "closed_idle" not in one.statistics()

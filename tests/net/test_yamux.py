@@ -342,7 +342,7 @@ pieces = st.lists(
 
 
 @given(st.booleans(), st.booleans(), pieces, pieces)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_stock_yamux_and_ours_carry_each_others_bytes(
     we_dial: bool, we_open: bool, theirs: list[bytes], ours: list[bytes]
 ) -> None:
