@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from sequencer.settlement import abi
 from sequencer.settlement.batch import BatchHeader
 from sequencer.settlement.contracts import compile as compiler
+from sequencer.settlement.contracts import gas
 from sequencer.settlement.encoding import expand_signature
+from testnet.l1.precompiles import NATIVE_BLS_PRECOMPILES
 from tests.settlement.committees import keys, sign
 
 HEADER = BatchHeader(
@@ -39,7 +41,13 @@ SIGNATURE = sign(b"message", 4, [0, 1])
 
 def test_recompiling_gives_the_shipped_artifact() -> None:
     assert json.loads(compiler.ARTIFACT.read_text()) == compiler.compile_contract()
-    assert compiler.main(["--check"]) == 0
+
+
+def test_the_published_gas_is_what_a_batch_costs() -> None:
+    published = (compiler.HERE.parents[2] / "docs" / "gas.md").read_text()
+    assert gas.HEAD in published
+    for size in gas.SIZES:
+        assert gas.row(size, NATIVE_BLS_PRECOMPILES) in published
 
 
 def test_the_contract_fits_its_limits() -> None:

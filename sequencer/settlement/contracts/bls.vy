@@ -83,9 +83,11 @@ def hash_to_curve(message: Bytes[MAX_MESSAGE_BYTES]) -> uint256[8]:
     start: bytes32 = sha256(concat(Z_PAD, message, MESSAGE_END))
     uniform: bytes32[8] = empty(bytes32[8])
     last: bytes32 = empty(bytes32)
+    # DST_prime behind the number of the block, 1 to 8.
+    tag: uint256 = DST_START
     for index: uint256 in range(8):
         mixed: uint256 = convert(start, uint256) ^ convert(last, uint256)
-        tag: uint256 = DST_START + (index + 1 << 248)
+        tag = unsafe_add(tag, 1 << 248)
         last = sha256(concat(convert(mixed, bytes32), convert(tag, bytes32), DST_END))
         uniform[index] = last
     first: uint256[8] = self._map(
