@@ -1,6 +1,7 @@
 """The L1 account of a member: signs EIP-1559 transactions. Signing is deterministic (RFC 6979)."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,18 @@ class SignedTransaction:
 
     raw: bytes
     tx_hash: bytes
+
+
+class TransactionSigner(Protocol):
+    """An account that signs. `address` has 20 bytes; the same fields give the same hash again."""
+
+    address: bytes
+
+    def sign(
+        self, *, nonce: int, to: bytes | None, data: bytes, gas: int, fees: Fees, value: int = 0
+    ) -> SignedTransaction:
+        """A transaction to `to` (20 bytes), or one that creates a contract if it is None."""
+        ...
 
 
 class L1Account:

@@ -31,18 +31,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sequencer.settlement.account import Fees
-from sequencer.settlement.client import Accepted, Receipt, SendOutcome
+from sequencer.settlement.client import Receipt, SendOutcome
 from sequencer.settlement.poster_events import (
     Action,
-    Alarm,
-    AlarmCleared,
     Answered,
     Event,
-    Final,
     L1View,
     Notice,
     NoVerdict,
-    Posted,
     PosterSettings,
     Save,
     Send,
@@ -54,10 +50,10 @@ from sequencer.settlement.poster_events import (
     Stage,
     StageChanged,
     Tell,
-    Unposted,
     Unreachable,
 )
 from sequencer.settlement.poster_state import Flight, Version, decode_state, encode_state
+from sequencer.settlement.poster_watch import Alarms, L1Watch, Progress
 from sequencer.settlement.schedule import first_block, rank
 
 ALREADY_POSTED = "AlreadyPosted"
@@ -108,13 +104,11 @@ class Poster:
         self._view: L1View | None = None
         self._now_ms = 0
         self._actions: list[Action] = []
-        self._posted: dict[int, Accepted] = {}
-        self._final_next = 1
         self._milestones: list[tuple[int, int]] = []
         self._not_before = 0
-        self._alarms: dict[str, str] = {}
-        self._head_seen: tuple[bytes, int] = (b"", 0)
-        self._final_seen: tuple[int, int] = (-1, 0)
+        self._alarms = Alarms(self._tell)
+        self._progress = Progress(settings.confirmations, self._tell)
+        self._watch = L1Watch(settings, self._alarms)
 
     # what the shell asks
 
@@ -148,7 +142,7 @@ class Poster:
         if isinstance(event, L1View):
             self._on_view(event)
         elif isinstance(event, Unreachable):
-            self._raise_alarm("l1", event.text)
+            self._alarms.start("l1", "the L1 cannot be read", f": {event.text}")
         elif isinstance(event, Simulated):
             self._on_simulated(event)
         elif isinstance(event, SimulationFailed):
@@ -171,55 +165,17 @@ class Poster:
     # a view
 
     def _on_view(self, view: L1View) -> None:
+        if self._view is not None and view.next_number > self._view.next_number:
+            self._alarms.clear("post")
         self._view = view
-        self._clear_alarm("l1")
-        self._tell_progress(view)
-        self._watch_l1(view)
+        self._alarms.clear("l1")
+        self._progress.look(view)
+        self._watch.look(view, self._now_ms)
         self._remember_certified(view)
         for attempt in list(self._attempts):
             self._follow(attempt, view)
         if all(attempt.stage is Stage.MINED for attempt in self._attempts):
             self._start(view)
-
-    def _tell_progress(self, view: L1View) -> None:
-        deepest = view.head.number - self._settings.confirmations + 1
-        confirmed = {b.number: b for b in view.accepted if b.block_number <= deepest}
-        gone = [
-            number
-            for number, batch in self._posted.items()
-            if number not in confirmed or confirmed[number].block_hash != batch.block_hash
-        ]
-        if gone:
-            self._tell(Unposted(min(gone)))
-        for number in sorted(confirmed):
-            batch = confirmed[number]
-            if number not in self._posted or number in gone:
-                self._tell(Posted(number, batch.tx_hash, batch.block_number, batch.block_hash))
-        self._posted = {n: b for n, b in confirmed.items() if n >= view.final_next}
-        if view.final_next > self._final_next:
-            self._final_next = view.final_next
-            self._tell(Final(view.final_next - 1))
-
-    def _watch_l1(self, view: L1View) -> None:
-        hash_seen, since_ms = self._head_seen
-        if view.head.block_hash != hash_seen:
-            self._head_seen = (view.head.block_hash, self._now_ms)
-            self._clear_alarm("head")
-        elif self._now_ms - since_ms >= self._settings.head_stall_ms:
-            seconds = (self._now_ms - since_ms) // 1000
-            self._raise_alarm(
-                "head", f"the L1 head stands at block {view.head.number}", f" for {seconds} s"
-            )
-        final_seen, at_head = self._final_seen
-        if view.final_block != final_seen:
-            self._final_seen = (view.final_block, view.head.number)
-            self._clear_alarm("finality")
-        elif view.head.number - at_head >= self._settings.finality_stall_blocks:
-            self._raise_alarm(
-                "finality",
-                f"the L1 has finalized nothing after block {view.final_block}",
-                f"; its head is {view.head.number}",
-            )
 
     def _remember_certified(self, view: L1View) -> None:
         """Keep from which L1 head on we held which certificates: (number up to, head) in order."""
@@ -265,7 +221,6 @@ class Poster:
             self._end(attempt, Stage.REVERTED, "the contract refused it")
             self._hold_off("post", f"batch {attempt.number}: 0x{version.tx_hash.hex()} reverted")
         elif view.final_next > attempt.number:
-            self._clear_alarm("post")
             self._end(attempt, Stage.FINAL, "")
         elif attempt.stage is not Stage.MINED:
             self._enter(attempt, Stage.MINED, f"in L1 block {receipt.block_number}")
@@ -317,9 +272,9 @@ class Poster:
         if view.head.number < self._our_turn(number, view):
             return
         if len(self._attempts) >= MAX_ATTEMPTS:
-            self._raise_alarm("backlog", f"{MAX_ATTEMPTS} own batches wait for L1 finality")
+            self._alarms.start("backlog", f"{MAX_ATTEMPTS} own batches wait for L1 finality")
             return
-        self._clear_alarm("backlog")
+        self._alarms.clear("backlog")
         attempt = _Attempt(number)
         self._attempts.append(attempt)
         self._enter(attempt, Stage.BUILT, "")
@@ -352,8 +307,8 @@ class Poster:
                 "funds", f"the L1 account owns {self._view.balance} wei, a batch may cost {cost}"
             )
             return
-        self._clear_alarm("fees")
-        self._clear_alarm("funds")
+        self._alarms.clear("fees")
+        self._alarms.clear("funds")
         self._enter(attempt, Stage.SIMULATED, "")
         self._actions.append(Sign(event.number, self._view.nonce, event.gas, fees, cancel=False))
 
@@ -413,7 +368,7 @@ class Poster:
             self._end(attempt, Stage.ABANDONED, text)
             self._hold_off("post", f"batch {attempt.number}: the L1 refused it: {text}")
         else:
-            self._raise_alarm("post", f"batch {attempt.number}: the L1 refused it: {text}")
+            self._alarms.start("post", f"batch {attempt.number}: the L1 refused it: {text}")
 
     def _on_underpriced(self, attempt: _Attempt, flight: Flight, tx_hash: bytes) -> None:
         """The pool holds a transaction with our nonce that pays more: an older version, or one
@@ -460,22 +415,12 @@ class Poster:
 
     def _hold_off(self, topic: str, text: str) -> None:
         """Say what is wrong and give the others time."""
-        self._raise_alarm(topic, text)
+        self._alarms.start(topic, text)
         self._wait_blocks(self._settings.takeover_blocks)
 
     def _wait_blocks(self, count: int) -> None:
         if self._view is not None:
             self._not_before = self._view.head.number + count
-
-    def _raise_alarm(self, topic: str, text: str, detail: str = "") -> None:
-        """Tell an alarm, once for a `text`; `detail` may change without telling it again."""
-        if self._alarms.get(topic) != text:
-            self._alarms[topic] = text
-            self._tell(Alarm(topic, text + detail))
-
-    def _clear_alarm(self, topic: str) -> None:
-        if self._alarms.pop(topic, None) is not None:
-            self._tell(AlarmCleared(topic))
 
     def _tell(self, notice: Notice) -> None:
         self._actions.append(Tell(notice))

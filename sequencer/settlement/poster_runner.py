@@ -1,6 +1,7 @@
 """The poster's shell: reads the L1, performs what the machine asks, tells the node.
 
-One loop, one request to the L1 after another; the rest of the node never waits for it.
+One loop, one request to the L1 after another; the rest of the node never waits for it. Nothing here
+needs an event loop but `run`, so a simulation can drive `poll_once` by hand.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sequencer.settlement import abi
-from sequencer.settlement.account import L1Account, SignedTransaction
+from sequencer.settlement.account import SignedTransaction, TransactionSigner
 from sequencer.settlement.client import (
     Accepted,
     CallReverted,
@@ -49,6 +50,8 @@ FLOOR_TOKEN_GAS = 10
 TOKENS_PER_NONZERO_BYTE = 4
 EXECUTION_GAS = 700_000
 """Upper bound of what the contract spends: certificate, keccak and memory of 120 KiB, log."""
+MAX_TORN_READS = 10
+"""Readings in a row that contradict themselves before it is called an error."""
 MAX_KEPT_TRANSACTIONS = 8
 """Signed transactions whose bytes are kept; older ones are signed again when they are needed."""
 
@@ -95,7 +98,7 @@ class PosterRunner:
         self,
         client: SettlementClient,
         port: PosterPort,
-        account: L1Account,
+        account: TransactionSigner,
         contract: bytes,
         *,
         chain_id: bytes,
@@ -110,7 +113,9 @@ class PosterRunner:
         self._contract = contract
         self._clock_ms = clock_ms
         self._last: tuple[L1Block, L1View] | None = None
+        self._torn_reads = 0
         self._kept: dict[bytes, bytes] = {}
+        self._calldata_kept: tuple[int, bytes] = (0, b"")
         self.machine = Poster(
             settings or PosterSettings(),
             chain_id=chain_id,
@@ -150,7 +155,7 @@ class PosterRunner:
         elif isinstance(action, Simulate):
             return await self._simulate(action.number)
         elif isinstance(action, Sign):
-            return await self._sign(action)
+            return self._sign(action)
         elif isinstance(action, Send):
             return await self._send(action)
         return None
@@ -166,8 +171,12 @@ class PosterRunner:
         else:
             read = await self._read(final, head, certified)
             if read is None:
+                self._torn_reads += 1
+                if self._torn_reads >= MAX_TORN_READS:
+                    raise SettlementError("its events and its states contradict each other")
                 return None
             view = read
+        self._torn_reads = 0
         self._last = (final, view)
         return view
 
@@ -182,13 +191,9 @@ class PosterRunner:
         nonce = await client.nonce(address)
         start = self.machine.window_start
         since = final.number if start is None else min(start, final.number)
-        accepted, at_final, at_head, balance, tip = await asyncio.gather(
-            client.accepted(since + 1, head.number),
-            client.contract_state(final),
-            client.contract_state(head),
-            client.balance(address),
-            client.tip(),
-        )
+        accepted = await client.accepted(since + 1, head.number)
+        at_final = await client.contract_state(final)
+        at_head = await client.contract_state(head)
         if not _is_consistent(accepted, final, at_final.next_number, at_head.next_number):
             return None
         receipts: dict[bytes, Receipt] = {}
@@ -203,8 +208,8 @@ class PosterRunner:
             final_next=at_final.next_number,
             accepted=tuple(accepted),
             nonce=nonce,
-            balance=balance,
-            tip=tip,
+            balance=await client.balance(address),
+            tip=await client.tip(),
             receipts=receipts,
             certified=certified,
         )
@@ -212,10 +217,15 @@ class PosterRunner:
     # acting
 
     def _calldata(self, number: int) -> bytes:
-        batch = self._port.certified(number)
-        if batch is None:
-            raise SettlementError(f"the certificate of batch {number} is not held any more")
-        return abi.post_batch_calldata(batch.header, batch.bitmap, batch.signature, batch.data)
+        if self._calldata_kept[0] != number:
+            batch = self._port.certified(number)
+            if batch is None:
+                raise SettlementError(f"the certificate of batch {number} is not held any more")
+            calldata = abi.post_batch_calldata(
+                batch.header, batch.bitmap, batch.signature, batch.data
+            )
+            self._calldata_kept = (number, calldata)
+        return self._calldata_kept[1]
 
     async def _simulate(self, number: int) -> Event:
         try:
@@ -228,10 +238,10 @@ class PosterRunner:
             return NoVerdict(number, str(error))
         return Simulated(number, gas)
 
-    async def _sign(self, action: Sign) -> Event:
+    def _sign(self, action: Sign) -> Event:
         wanted = Version(b"", action.gas, action.fees, action.cancel)
         try:
-            signed = await self._signed(action.number, action.nonce, wanted)
+            signed = self._signed(action.number, action.nonce, wanted)
         except (SettlementError, ValueError) as error:
             return NoVerdict(action.number, str(error))
         self._keep(signed)
@@ -241,17 +251,16 @@ class PosterRunner:
         raw = self._kept.get(action.version.tx_hash)
         if raw is None:
             try:
-                raw = (await self._signed(action.number, action.nonce, action.version)).raw
+                raw = self._signed(action.number, action.nonce, action.version).raw
             except (SettlementError, ValueError) as error:
                 answer = SendAnswer(SendOutcome.REJECTED, str(error))
                 return Answered(action.version.tx_hash, answer)
         return Answered(action.version.tx_hash, await self._client.send(raw))
 
-    async def _signed(self, number: int, nonce: int, version: Version) -> SignedTransaction:
+    def _signed(self, number: int, nonce: int, version: Version) -> SignedTransaction:
         """Signing is deterministic: the same version has the same hash again."""
         cancel = version.cancel
-        return await asyncio.to_thread(
-            self._account.sign,
+        return self._account.sign(
             nonce=nonce,
             to=self._account.address if cancel else self._contract,
             data=b"" if cancel else self._calldata(number),
