@@ -182,7 +182,7 @@ class NodeConfig:
 
     def _bad_numbers(self) -> list[str]:
         bounds = (
-            ("l1.confirmations", self.l1.confirmations, 0, 10_000),
+            ("l1.confirmations", self.l1.confirmations, 1, 10_000),
             ("l1.poll_ms", self.l1.poll_ms, 10, 600_000),
             ("l1.takeover_blocks", self.l1.takeover_blocks, 3, 10_000),
             ("pool.seal_bytes", self.pool.seal_bytes, 1, 1 << 30),

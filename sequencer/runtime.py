@@ -9,6 +9,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from consensus.interface import Instant
 from net.transport import Frame, NetworkEvent, PeerUp
 from sequencer.batcher import Binding
 from sequencer.config import ConfigError, NodeConfig
-from sequencer.genesis import Genesis
+from sequencer.genesis import GENESIS_FILE, Genesis
 from sequencer.keys import NodeKeys, load_keys
 from sequencer.node import Node, Setup
 from sequencer.observe import Observer, set_up_logging
@@ -45,7 +46,10 @@ def run_node(directory: Path, password: str) -> int:
     import uvloop
 
     config = NodeConfig.load(directory)
-    genesis = Genesis.load(directory / "genesis.json")
+    genesis = Genesis.load(directory / GENESIS_FILE)
+    violations = config.violations(genesis.rules)
+    if violations:
+        raise ConfigError(*violations)
     keys = load_keys(directory, password)
     set_up_logging(config.log.level, config.log.json)
     return uvloop.run(Runtime(directory, config, genesis, keys).run())
@@ -72,7 +76,7 @@ class Runtime:
     def __init__(
         self, directory: Path, config: NodeConfig, genesis: Genesis, keys: NodeKeys
     ) -> None:
-        from net.libp2p.identity import peer_id_from_public_key
+        from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
         from net.libp2p.mesh import Mesh
 
         self._config = config
@@ -101,7 +105,11 @@ class Runtime:
         self._mesh = Mesh(
             keys.identity_seed,
             config.network.address,
-            {peers[i]: genesis.address_of(i) for i in range(len(peers)) if i != me},
+            {
+                peer: parse_multiaddr(genesis.address_of(index))[:2]
+                for index, peer in enumerate(peers)
+                if index != me
+            },
         )
         self._store = LmdbStore(directory / DATA_DIRECTORY, genesis.chain_id)
         self._observer = Observer()
@@ -176,7 +184,7 @@ class Runtime:
     def _start_poster(self) -> None:
         settling, l1 = self._running.settling, self._genesis.l1
         if settling is not None and l1 is not None and self._config.l1.url:
-            self._spawn(run_poster(settling, l1, self._keys.l1_key, self._setup, self._config.l1))
+            self._spawn(run_poster(settling, self._setup, l1, self._config.l1, self._keys.l1_key))
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)
@@ -199,7 +207,7 @@ class Runtime:
 
     async def _hear(self) -> None:
         async for events in self._mesh.events():
-            self._guarded(lambda events=events: self._on_network(events))
+            self._guarded(partial(self._on_network, events))
 
     def _on_network(self, events: list[NetworkEvent]) -> None:
         instant = now()

@@ -11,6 +11,9 @@ from typing import Any
 
 from consensus.codec import u64
 from sequencer.batcher import Batcher
+from sequencer.config import L1Config
+from sequencer.genesis import L1Settings
+from sequencer.node import Setup
 from sequencer.settlement.batch import BatchHeader
 from sequencer.settlement.poster_events import (
     Alarm,
@@ -191,7 +194,7 @@ class Settling:
 
 
 async def run_poster(
-    settling: Settling, genesis_l1: Any, url: str, l1_key: bytes, setup: Any, config: Any
+    settling: Settling, setup: Setup, l1: L1Settings, config: L1Config, l1_key: bytes
 ) -> None:
     """Post for ever; an L1 that is not there is waited for, a wrong one ends with the error."""
     from sequencer.settlement.account import L1Account
@@ -199,15 +202,15 @@ async def run_poster(
     from sequencer.settlement.ethereum import EthereumClient
 
     client = EthereumClient(
-        url,
-        genesis_l1.contract,
-        genesis_l1.deploy_block,
-        finality_depth=genesis_l1.finality_depth,
+        config.url,
+        l1.contract,
+        l1.deploy_block,
+        finality_depth=l1.finality_depth,
     )
     try:
         while True:
             try:
-                await client.check(genesis_l1.chain_id, setup.chain_id)
+                await client.check(l1.chain_id, setup.chain_id)
                 break
             except L1Unreachable as error:
                 settling.notify(Alarm("L1 unreachable", str(error)))
@@ -216,8 +219,8 @@ async def run_poster(
         settling.runner = PosterRunner(
             client,
             settling,
-            L1Account(l1_key, genesis_l1.chain_id),
-            genesis_l1.contract,
+            L1Account(l1_key, l1.chain_id),
+            l1.contract,
             chain_id=setup.chain_id,
             committee_index=setup.me,
             committee_size=setup.committee.size,
