@@ -37,13 +37,7 @@ class Forward:
             reason = f"the rollup's own RPC does not answer: {type(error).__name__}"
             raise RpcError(INTERNAL_ERROR, reason) from error
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-            error = answer["error"]
-            code = error.get("code")
-            raise RpcError(
-                code if isinstance(code, int) else INTERNAL_ERROR,
-                str(error.get("message"))[:1_000],
-                error.get("data"),
-            )
+            raise _rollup_error(answer["error"])
         if not isinstance(answer, dict) or "result" not in answer:
             raise RpcError(INTERNAL_ERROR, "the rollup's own RPC answers something else")
         return answer["result"]
@@ -63,3 +57,12 @@ class Forward:
                 if len(data) > self._limits.forward_bytes:
                     raise RpcError(RESPONSE_TOO_LARGE, "the rollup's answer is too large")
             return bytes(data)
+
+
+def _rollup_error(error: dict[str, Any]) -> RpcError:
+    code = error.get("code")
+    return RpcError(
+        code if isinstance(code, int) else INTERNAL_ERROR,
+        str(error.get("message"))[:1_000],
+        error.get("data"),
+    )

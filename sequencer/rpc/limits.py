@@ -29,6 +29,9 @@ class Limits:
     """Open WebSocket connections."""
     subscriptions: int = 64
     """Subscriptions of one WebSocket connection."""
+    unread_bytes: int = 256 * 1024 * 1024
+    """Messages that WebSocket clients have not taken, all together; above it, the next to be sent
+    something is disconnected."""
     send_s: float = 30.0
     """A subscriber that takes no byte for so long is disconnected; it resumes where it was."""
     waiters: int = 4_096

@@ -220,6 +220,7 @@ def test_a_malformed_submission_says_where(body: bytes, index: int, reason: str)
 @given(st.binary(max_size=100))
 def test_any_body_decodes_or_is_refused(junk: bytes) -> None:
     try:
-        assert encode_submission(decode_submission(junk, Limits())) == junk
-    except RpcError as refused:
-        assert refused.code == -32602
+        decoded = decode_submission(junk, Limits())
+    except RpcError:
+        return
+    assert encode_submission(decoded) == junk

@@ -1,0 +1,211 @@
+"""`sequencer doctor`: what would keep a node from working, found before it is started."""
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sequencer.cli.errors import NegativeResult
+from sequencer.cli.options import directory_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from sequencer.config import NodeConfig
+    from sequencer.genesis import Genesis
+
+MIN_FREE_BYTES: Final = 2 << 30
+MIN_OPEN_FILES: Final = 1_024
+MAX_CLOCK_AHEAD_S: Final = 30
+MAX_L1_SILENCE_S: Final = 600
+CONNECT_TIMEOUT_S: Final = 3.0
+
+HOST_KINDS: Final = ("ip4", "ip6", "dns4", "dns6", "dns")
+GOOD, WARNING, BAD = "ok", "warning", "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: `ok`, `warning` or `bad`, and a sentence."""
+
+    subject: str
+    state: str
+    sentence: str
+
+
+@click.command(
+    epilog="Example: sequencer doctor --dir node0",
+)
+@directory_option
+@json_option
+def doctor(directory: Path, as_json: bool) -> None:
+    """Check a node's directory and its surroundings: keys, genesis, ports, disk, L1, clock.
+
+    Needs no password.  Exit code 1 if something would keep the node from working.
+    """
+    findings = list(examine(directory))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{finding.state:<8} {finding.subject:<10} {finding.sentence}")
+    bad = sum(finding.state == BAD for finding in findings)
+    if bad:
+        raise NegativeResult(f"{bad} of {len(findings)} checks failed")
+
+
+def examine(directory: Path) -> Iterator[Finding]:
+    """Every check that can be made, in the order in which to repair what they find."""
+    genesis, finding = _load_genesis(directory)
+    yield finding
+    config, finding = _load_config(directory)
+    yield finding
+    yield _check_keys(directory, genesis)
+    yield _check_disk(directory)
+    yield _check_open_files()
+    if config is not None:
+        yield _check_port("peers", config.network.address)
+        yield _check_port("clients", config.rpc.address)
+    if genesis is not None and config is not None:
+        yield from _check_peers(genesis, directory)
+        yield from asyncio.run(_check_l1(genesis, config))
+
+
+def _load_genesis(directory: Path) -> "tuple[Genesis | None, Finding]":
+    from sequencer.config import ConfigError
+    from sequencer.genesis import Genesis
+
+    path = directory / "genesis.json"
+    try:
+        genesis = Genesis.load(path)
+    except ConfigError as error:
+        return None, Finding("genesis", BAD, f"{error}; fetch it: sequencer init --genesis ..")
+    size = genesis.committee.size
+    return genesis, Finding("genesis", GOOD, f"chain {genesis.chain_id.hex()}, {size} members")
+
+
+def _load_config(directory: Path) -> "tuple[NodeConfig | None, Finding]":
+    from sequencer.config import ConfigError, NodeConfig
+
+    try:
+        config = NodeConfig.load(directory)
+    except ConfigError as error:
+        return None, Finding("node.toml", BAD, str(error))
+    return config, Finding("node.toml", GOOD, f"node {config.name}")
+
+
+def _check_keys(directory: Path, genesis: "Genesis | None") -> Finding:
+    from sequencer.config import ConfigError
+    from sequencer.keys import show_keys
+
+    try:
+        public = show_keys(directory)
+    except ConfigError as error:
+        return Finding("keys", BAD, f"{error}; make them: sequencer keys new --dir {directory}")
+    identity = public["identity"]
+    if genesis is None:
+        return Finding("keys", WARNING, f"identity {identity}; membership is not known")
+    for index, member in enumerate(genesis.committee.members):
+        if member.identity.hex() == identity:
+            if member.bls_key.hex() != public["bls_key"]:
+                return Finding("keys", BAD, f"member {index} has another BLS key in the genesis")
+            return Finding("keys", GOOD, f"member {index}, {genesis.names[index]}")
+    return Finding("keys", BAD, f"identity {identity} is not in the committee of the genesis")
+
+
+def _check_disk(directory: Path) -> Finding:
+    if not os.access(directory, os.W_OK):
+        return Finding("disk", BAD, f"{directory} is not writable by this user")
+    free = shutil.disk_usage(directory).free
+    sentence = f"{free / 2**30:.1f} GiB free"
+    if free < MIN_FREE_BYTES:
+        return Finding("disk", BAD, f"{sentence}; a full disk stops a node, make room")
+    return Finding("disk", GOOD, sentence)
+
+
+def _check_open_files() -> Finding:
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < MIN_OPEN_FILES:
+        return Finding("files", WARNING, f"{most} open files allowed; raise it: ulimit -n 65536")
+    return Finding("files", GOOD, f"{most} open files allowed")
+
+
+def _check_port(subject: str, address: tuple[str, int]) -> Finding:
+    host, port = address
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Finding(subject, WARNING, f"{host}:{port}: {reason}; is the node running already?")
+    return Finding(subject, GOOD, f"{host}:{port} is free")
+
+
+def _check_peers(genesis: "Genesis", directory: Path) -> Iterator[Finding]:
+    """Whether the other members' addresses answer at all."""
+    from sequencer.config import ConfigError
+    from sequencer.keys import show_keys
+
+    try:
+        me = show_keys(directory)["identity"]
+    except ConfigError:
+        me = ""
+    for index, member in enumerate(genesis.committee.members):
+        if member.identity.hex() != me:
+            name, address = genesis.names[index], genesis.address_of(index)
+            yield _check_peer(name, str(address))
+
+
+def _check_peer(name: str, address: str) -> Finding:
+    parts = address.strip("/").split("/")
+    fields = dict(zip(parts[::2], parts[1::2], strict=False))
+    host = next(
+        (fields[kind] for kind in ("ip4", "ip6", "dns4", "dns6", "dns") if kind in fields), ""
+    )
+    try:
+        with socket.create_connection((host, int(fields["tcp"])), CONNECT_TIMEOUT_S):
+            return Finding("peer", GOOD, f"{name} answers at {address}")
+    except (OSError, ValueError, KeyError, StopIteration) as error:
+        return Finding("peer", WARNING, f"{name} does not answer at {address}: {error}")
+
+
+async def _check_l1(genesis: "Genesis", config: "NodeConfig") -> list[Finding]:
+    """Whether the L1 is the one of the genesis, and what its clock says about ours."""
+    from sequencer.settlement.client import SettlementError
+    from sequencer.settlement.ethereum import EthereumClient
+
+    l1 = genesis.l1
+    if l1 is None:
+        return [Finding("l1", GOOD, "none: this chain posts nothing")]
+    if not config.l1.url:
+        return [Finding("l1", WARNING, "no l1.url in node.toml: this node will not post")]
+    client = EthereumClient(
+        config.l1.url, l1.contract, l1.deploy_block, finality_depth=l1.finality_depth
+    )
+    try:
+        await client.check(l1.chain_id, genesis.chain_id)
+        head = await client.head()
+    except SettlementError as error:
+        return [Finding("l1", BAD, str(error))]
+    finally:
+        await client.aclose()
+    found = Finding("l1", GOOD, f"chain {l1.chain_id}, block {head.number}, contract is ours")
+    return [found, _check_clock(head.timestamp_s)]
+
+
+def _check_clock(l1_timestamp_s: int, now_s: float | None = None) -> Finding:
+    ahead = l1_timestamp_s - (time.time() if now_s is None else now_s)
+    if ahead > MAX_CLOCK_AHEAD_S:
+        return Finding("clock", BAD, f"{ahead:.0f} s behind the L1; run a time service (NTP)")
+    if ahead < -MAX_L1_SILENCE_S:
+        return Finding("clock", WARNING, f"the L1's newest block is {-ahead:.0f} s old")
+    return Finding("clock", GOOD, "agrees with the L1")

@@ -1,0 +1,115 @@
+"""Commands of an operator: `init` and `start`."""
+
+from pathlib import Path
+
+import click
+
+from sequencer.cli.errors import CommandError
+from sequencer.cli.options import (
+    directory_option,
+    password_option,
+    read_password,
+)
+
+MAX_GENESIS_BYTES = 16 * 1024 * 1024
+FETCH_TIMEOUT_S = 20.0
+
+
+@click.command(
+    epilog="Example: sequencer init --genesis https://example.org/genesis.json --dir node0 "
+    "--listen 0.0.0.0:9000 --rpc 127.0.0.1:8545 --l1 https://l1.example.org",
+)
+@click.option("--genesis", "source", required=True, help="The network's genesis: a file or a URL.")
+@directory_option
+@click.option("--listen", help="Where to listen for the other members, host:port.")
+@click.option("--rpc", help="Where to serve clients, host:port.")
+@click.option("--l1", help="The JSON-RPC of an L1 node, http(s)://..")
+@click.option("--name", help="What this node calls itself in logs and status.")
+def init(
+    source: str,
+    directory: Path,
+    listen: str | None,
+    rpc: str | None,
+    l1: str | None,
+    name: str | None,
+) -> None:
+    """Prepare a directory for a node: the network's genesis and a node.toml with defaults.
+
+    What is there already is not overwritten.
+    """
+    from sequencer.config import ConfigError, write_default
+    from sequencer.genesis import Genesis
+
+    data = fetch(source)
+    try:
+        genesis = Genesis.parse(data)
+    except ConfigError as error:
+        raise CommandError(f"{source} is no genesis: {error}") from None
+    for file in ("genesis.json", "node.toml"):
+        if (directory / file).exists():
+            raise CommandError(f"{directory / file} exists; choose another --dir, or remove it")
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        write_default(directory, name=name, listen=listen, rpc=rpc, l1_url=l1)
+    except ConfigError as error:
+        raise CommandError(str(error)) from None
+    (directory / "genesis.json").write_bytes(data)
+    click.echo(f"prepared {directory} for chain {genesis.chain_id.hex()}")
+    if not (directory / "keys").exists():
+        click.echo(f"next: sequencer keys new --dir {directory}")
+    click.echo(f"then: sequencer doctor --dir {directory} && sequencer start --dir {directory}")
+
+
+def fetch(source: str) -> bytes:
+    """The content of a file or of an http(s) URL, bounded."""
+    if source.startswith(("http://", "https://")):
+        return _download(source)
+    try:
+        with Path(source).open("rb") as file:
+            data = file.read(MAX_GENESIS_BYTES + 1)
+    except OSError as error:
+        raise CommandError(f"cannot read {source}: {error.strerror}") from None
+    return _bounded(source, data)
+
+
+def _download(url: str) -> bytes:
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:
+            data: bytes = answer.read(MAX_GENESIS_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"cannot fetch {url}: {error}") from None
+    return _bounded(url, data)
+
+
+def _bounded(source: str, data: bytes) -> bytes:
+    if len(data) > MAX_GENESIS_BYTES:
+        raise CommandError(f"{source} is larger than any genesis ({MAX_GENESIS_BYTES} bytes)")
+    return data
+
+
+@click.command(
+    epilog="Example: sequencer start --dir node0 --password-file node0.password",
+)
+@directory_option
+@password_option
+@click.pass_context
+def start(context: click.Context, directory: Path, password_file: Path | None) -> None:
+    """Run a node until SIGTERM or Ctrl-C.
+
+    Prints one line `ready rpc=.. peer=..` when it serves clients; logs go to stderr.  Exit code 0
+    after a clean stop, 1 if it had to stop (the log says why), 2 for a configuration error.
+    """
+    if not (directory / "node.toml").exists():
+        raise CommandError(f"{directory} holds no node; prepare it: sequencer init --dir ..")
+    password = read_password(password_file)
+
+    from sequencer.config import ConfigError
+    from sequencer.runtime import run_node
+    from sequencer.store.seam import StoreError
+
+    try:
+        context.exit(run_node(directory, password))
+    except (ConfigError, StoreError) as error:
+        raise CommandError(str(error)) from None

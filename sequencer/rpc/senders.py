@@ -1,0 +1,123 @@
+"""Keeps `Accounts` up with the log, without slowing the node down.
+
+A node recovers the sender of a signed transaction once, when it admits it.  Of transactions that
+others admitted it learns here: in the background, in small turns, for the namespaces in question
+only (policy `ethereum`, or asked about by an Ethereum client), newest `BACKLOG_ENTRIES` first in
+doubt.  Under more load than that the nonces of other nodes' senders lag or are missed, and are
+right again with the sender's next transaction.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final
+
+from sequencer.config import NamespaceConfig
+from sequencer.rpc.accounts import Accounts
+from sequencer.rpc.limits import Limits
+from sequencer.service import NodeService
+from sequencer.transaction import AdmissionError, EthereumTransaction, admit_ethereum
+
+if TYPE_CHECKING:
+    from sequencer.ledger import AppliedBlock
+
+BACKLOG_ENTRIES: Final = 4_096
+"""Ordered transactions whose sender is not recovered yet; also what is read back at the start."""
+WATCHED_NAMESPACES: Final = 256
+"""Namespaces whose senders are followed, the least recently asked about is dropped."""
+TURN: Final = 8
+"""Senders recovered before others get the event loop (some 0.5 ms)."""
+TURN_WHEN_ASKED: Final = 32
+"""Senders recovered at once because somebody asks for a nonce."""
+ADMITTED_ENTRIES: Final = 16_384
+"""Transactions taken here whose sender is remembered until they are ordered."""
+PAUSE_S: Final = 0.005
+"""The pause between two turns: at most a tenth of a core goes into this."""
+
+ANY_FEE: Final = NamespaceConfig()
+
+
+def sender_of(namespace: int, transaction: bytes) -> EthereumTransaction | None:
+    """A signed transaction of the rollup, decoded and its sender recovered; None for others."""
+    try:
+        return admit_ethereum(transaction, namespace, ANY_FEE)
+    except AdmissionError:
+        return None
+
+
+class Senders:
+    """The nonces of the senders in the log, as far as this node follows them."""
+
+    def __init__(self, service: NodeService, limits: Limits) -> None:
+        self.accounts = Accounts(limits.accounts)
+        self._ledger = service.ledger
+        self._backlog: deque[tuple[int, bytes]] = deque(maxlen=BACKLOG_ENTRIES)
+        self._admitted: OrderedDict[tuple[int, bytes], EthereumTransaction] = OrderedDict()
+        self._wake = asyncio.Event()
+        self._watched: OrderedDict[int, None] = OrderedDict()
+        for namespace, settings in service.config.namespaces.items():
+            if settings.policy == "ethereum":
+                self.watch(namespace)
+        self._task = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Stop following."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def watch(self, namespace: int) -> None:
+        """Follow the senders of a namespace, from its recent past on."""
+        if namespace in self._watched:
+            self._watched.move_to_end(namespace)
+            return
+        self._watched[namespace] = None
+        if len(self._watched) > WATCHED_NAMESPACES:
+            self._watched.popitem(last=False)
+        end = self._ledger.head.next_position
+        first = max(0, end - BACKLOG_ENTRIES)
+        for entry in self._ledger.entries(first, end - first):
+            if entry.namespace == namespace:
+                self._backlog.append((namespace, entry.transaction))
+        self._wake.set()
+
+    def on_commit(self, applied: "AppliedBlock") -> None:
+        """Note the transactions of watched namespaces in a new block."""
+        if not self._watched:
+            return
+        watched = self._watched
+        self._backlog.extend(entry for entry in applied.transactions if entry[0] in watched)
+        self._wake.set()
+
+    def admitted(self, namespace: int, raw: bytes, transaction: EthereumTransaction) -> None:
+        """Note a transaction that this node has just taken: its sender is known."""
+        self.accounts.admitted(namespace, transaction.sender, transaction.nonce)
+        self._admitted[namespace, raw] = transaction
+        if len(self._admitted) > ADMITTED_ENTRIES:
+            self._admitted.popitem(last=False)
+        self.watch(namespace)
+
+    def next_nonce(self, namespace: int, sender: bytes, pending: bool) -> int:
+        """The nonce that the sender's next transaction should have."""
+        self.watch(namespace)
+        self._catch_up(TURN_WHEN_ASKED)
+        return self.accounts.next_nonce(namespace, sender, pending)
+
+    def is_past(self, namespace: int, sender: bytes, nonce: int) -> bool:
+        """Whether a transaction of this nonce is known to be in the log."""
+        return self.accounts.is_past(namespace, sender, nonce)
+
+    def _catch_up(self, most: int) -> None:
+        for _ in range(min(most, len(self._backlog))):
+            namespace, raw = self._backlog.popleft()
+            found = self._admitted.pop((namespace, raw), None) or sender_of(namespace, raw)
+            if found is not None:
+                self.accounts.ordered(namespace, found.sender, found.nonce)
+
+    async def _follow(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._backlog:
+                self._catch_up(TURN)
+                await asyncio.sleep(PAUSE_S)

@@ -1,0 +1,261 @@
+"""The log as its readers see it: one rollup's blocks for Ethereum clients, events for `seq_*`.
+
+A rollup-view block has the height, id and time of a committed block, and of its transactions
+those of one namespace; transaction indices count within that.  Nothing is executed here, so
+roots are zero, gas is zero and a receipt's status 1 means "ordered".
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from consensus.types import Block, genesis_block
+from sequencer.block_entries import ID_BYTES, BlockEntries
+from sequencer.rpc.commits import Commits
+from sequencer.rpc.envelope import ZERO_ADDRESS, data, describe, quantity
+from sequencer.rpc.limits import Limits
+from sequencer.rpc.senders import sender_of
+from sequencer.service import NodeService
+from sequencer.settlement.batch import GENESIS_LOG_ROOT
+
+if TYPE_CHECKING:
+    from sequencer.ledger import AppliedBlock, Location
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+ZERO_HASH: Final = "0x" + "00" * 32
+ZERO_BLOOM: Final = "0x" + "00" * 256
+NO_UNCLES: Final = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
+"""keccak-256 of an empty RLP list."""
+GAS_LIMIT: Final = quantity(30_000_000)
+"""What wallets see as the gas limit of a block; nothing is measured against it."""
+ITEMS_BETWEEN_YIELDS: Final = 64
+NO_ENTRIES: Final = BlockEntries(GENESIS_LOG_ROOT, 0, (), (), b"", ())
+
+
+async def in_turns(make: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """`make` of every item, letting others have the event loop in between."""
+    made: list[Made] = []
+    for start in range(0, len(items), ITEMS_BETWEEN_YIELDS):
+        if start:
+            await asyncio.sleep(0)
+        made += map(make, items[start : start + ITEMS_BETWEEN_YIELDS])
+    return made
+
+
+class View:
+    """One committed block and its entries; `transactions` are their (namespace, bytes)."""
+
+    def __init__(
+        self, block: Block, row: BlockEntries, transactions: list[tuple[int, bytes]]
+    ) -> None:
+        self.block = block
+        self.row = row
+        self.transactions = transactions
+
+    @cached_property
+    def _aliases(self) -> dict[int, bytes]:
+        return {index: alias[:ID_BYTES] for alias, index in self.row.aliases}
+
+    def public_hash(self, index: int) -> bytes:
+        """What clients ask for an entry by: its Ethereum hash if it has one, else its id."""
+        return self._aliases.get(index) or self.row.id(index)
+
+    def of(self, namespace: int) -> list[int]:
+        """The indices of the entries of one namespace."""
+        return [index for index, entry in enumerate(self.transactions) if entry[0] == namespace]
+
+    def index_in(self, namespace: int, index: int) -> int:
+        """How many entries of the namespace stand before index `index` of the block."""
+        return sum(entry[0] == namespace for entry in self.transactions[:index])
+
+
+class Views:
+    """Blocks of the log, decoded; the last few are kept because many readers are at the head."""
+
+    def __init__(self, service: NodeService, commits: Commits, limits: Limits) -> None:
+        self._service = service
+        self._commits = commits
+        self._ledger = service.ledger
+        self._most = limits.views
+        self._views: OrderedDict[int, View] = OrderedDict()
+
+    def at(self, height: int) -> View | None:
+        """The committed block of this height; None above the head."""
+        view = self._views.get(height)
+        if view is None:
+            view = self._load(height)
+            if view is not None:
+                self._keep(view)
+        else:
+            self._views.move_to_end(height)
+        return view
+
+    def on_commit(self, applied: "AppliedBlock") -> None:
+        """Keep a new block: whoever follows the log asks for it next."""
+        self._keep(View(applied.block, applied.row, applied.transactions))
+
+    def _keep(self, view: View) -> None:
+        self._views[view.block.height] = view
+        if len(self._views) > self._most:
+            self._views.popitem(last=False)
+
+    def _load(self, height: int) -> View | None:
+        if height == 0:
+            return View(genesis_block(self._service.genesis.chain_id), NO_ENTRIES, [])
+        if height > self._commits.height:
+            return None
+        block, row = self._ledger.block(height), self._ledger.block_row(height)
+        if block is None or row is None:
+            return None
+        entries = self._ledger.block_entries(height)
+        return View(block, row, [(entry.namespace, entry.transaction) for entry in entries])
+
+    def header(self, view: View, namespace: int) -> dict[str, Any]:
+        """The fields of a rollup-view block but its transactions."""
+        block = view.block
+        size = sum(len(body) for owner, body in view.transactions if owner == namespace)
+        return {
+            "number": quantity(block.height),
+            "hash": data(block.id),
+            "parentHash": data(block.parent_id),
+            "nonce": "0x0000000000000000",
+            "sha3Uncles": NO_UNCLES,
+            "logsBloom": ZERO_BLOOM,
+            "transactionsRoot": ZERO_HASH,
+            "stateRoot": ZERO_HASH,
+            "receiptsRoot": ZERO_HASH,
+            "mixHash": ZERO_HASH,
+            "miner": ZERO_ADDRESS,
+            "difficulty": "0x0",
+            "totalDifficulty": "0x0",
+            "extraData": "0x",
+            "size": quantity(len(block.encode()) + size),
+            "gasLimit": GAS_LIMIT,
+            "gasUsed": "0x0",
+            "baseFeePerGas": quantity(self.base_fee(namespace)),
+            "timestamp": quantity(block.timestamp_ms // 1_000),
+        }
+
+    def base_fee(self, namespace: int) -> int:
+        """The fee floor of a namespace in wei a gas: what a transaction has to offer here."""
+        settings = self._service.config.namespaces.get(namespace)
+        return settings.min_fee_wei if settings else 0
+
+    async def block(self, view: View, namespace: int, full: bool) -> dict[str, Any]:
+        """A rollup-view block, with hashes or whole transactions."""
+        indices = view.of(namespace)
+        transactions: list[Any] = [data(view.public_hash(index)) for index in indices]
+        if full:
+            places = list(enumerate(indices))
+            transactions = await in_turns(
+                lambda place: self._placed_transaction(view, *place), places
+            )
+        return {**self.header(view, namespace), "transactions": transactions, "uncles": []}
+
+    def transaction(self, location: "Location") -> dict[str, Any]:
+        """An ordered transaction in its rollup's view."""
+        view = self.at(location.height)
+        assert view is not None
+        index = view.index_in(location.namespace, location.index)
+        return self._placed_transaction(view, index, location.index)
+
+    def _placed_transaction(self, view: View, shown_index: int, index: int) -> dict[str, Any]:
+        return {
+            **self.pending_transaction(*view.transactions[index], view.public_hash(index)),
+            "blockHash": data(view.block.id),
+            "blockNumber": quantity(view.block.height),
+            "transactionIndex": quantity(shown_index),
+        }
+
+    def pending_transaction(
+        self, namespace: int, transaction: bytes, tx_hash: bytes
+    ) -> dict[str, Any]:
+        """A transaction that has no place yet."""
+        return {
+            **describe(transaction),
+            "hash": data(tx_hash),
+            "from": _sender(namespace, transaction),
+            "blockHash": None,
+            "blockNumber": None,
+            "transactionIndex": None,
+        }
+
+    def receipt(self, location: "Location") -> dict[str, Any]:
+        """The receipt of an ordered transaction in its rollup's view."""
+        view = self.at(location.height)
+        assert view is not None
+        namespace, transaction = view.transactions[location.index]
+        fields = describe(transaction)
+        return {
+            "transactionHash": data(view.public_hash(location.index)),
+            "transactionIndex": quantity(view.index_in(namespace, location.index)),
+            "blockHash": data(view.block.id),
+            "blockNumber": quantity(location.height),
+            "from": _sender(namespace, transaction),
+            "to": fields["to"],
+            "type": fields["type"],
+            "status": "0x1",
+            "gasUsed": "0x0",
+            "cumulativeGasUsed": "0x0",
+            "effectiveGasPrice": fields["gasPrice"],
+            "contractAddress": None,
+            "logs": [],
+            "logsBloom": ZERO_BLOOM,
+        }
+
+    def header_renderer(self, namespace: int) -> Callable[[int], Awaitable[dict[str, Any]]]:
+        """Heights to `newHeads` events."""
+
+        async def render(height: int) -> dict[str, Any]:
+            view = self.at(height)
+            assert view is not None
+            return self.header(view, namespace)
+
+        return render
+
+    def event_renderer(
+        self, namespace: int | None, bodies: bool
+    ) -> Callable[[int], Awaitable[dict[str, Any]]]:
+        """Heights to `seq_subscribe` events: with `bodies` the transactions, else their ids."""
+
+        async def render(height: int) -> dict[str, Any]:
+            view = self.at(height)
+            assert view is not None
+            return await self._event(view, namespace, bodies)
+
+        return render
+
+    async def _event(self, view: View, namespace: int | None, bodies: bool) -> dict[str, Any]:
+        count = len(view.transactions)
+        indices = range(count) if namespace is None else view.of(namespace)
+
+        def with_body(index: int) -> dict[str, Any]:
+            owner, transaction = view.transactions[index]
+            return {
+                "id": data(view.row.id(index)),
+                "index": index,
+                "position": view.row.first_position + index,
+                "namespace": owner,
+                "transaction": data(transaction),
+            }
+
+        def id_only(index: int) -> str:
+            return data(view.row.id(index))
+
+        return {
+            "height": view.block.height,
+            "block_id": data(view.block.id),
+            "timestamp_ms": view.block.timestamp_ms,
+            "first_position": view.row.first_position,
+            "count": count,
+            "transactions": await in_turns(with_body if bodies else id_only, indices),
+        }
+
+
+def _sender(namespace: int, transaction: bytes) -> str:
+    found = sender_of(namespace, transaction)
+    return data(found.sender) if found else ZERO_ADDRESS
