@@ -1,0 +1,348 @@
+"""Members that lie, a small class each around an honest node.
+
+The node at a faulty member's place is the production one; its adversary stands between it and the
+network and turns each message to each member into what is sent instead. All faulty members of a
+run share one adversary, so they collude. `hider` holds the one that is no node at all.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from consensus.messages import Certificates, CommitVote, Proposal, Timeout, Vote
+from consensus.types import Block, CommitCertificate, QuorumCertificate, TimeoutCertificate
+from net.simulated import SimulatedTransport
+from net.transport import Channel, PeerId
+from sequencer.messages import CollectionData
+from sequencer.store.memory import MemoryStore
+from testnet.simulation.process import AnyMessage, Process, decode_once, peek
+
+if TYPE_CHECKING:
+    from testnet.simulation.world import Place, World
+
+MAX_REMEMBERED = 400
+
+
+class Adversary:
+    """Honest so far. Subclasses override `say`: what goes to `to` instead of `message`."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"adversary {seed}")
+        self.world: World | None = None
+
+    def begin(self, world: "World") -> None:
+        """The world exists; nothing has run yet beyond booting."""
+
+    def make(self, place: "Place", transport: SimulatedTransport) -> Process:
+        """What lives at a faulty member's place."""
+        self.world = place.world
+        lying = LyingTransport(self, place, transport)
+        return place.world.make_node(place, lying)
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """What a faulty member sends instead of `message`."""
+        return (message,)
+
+    # what a liar can sign
+
+    def vote(self, place: "Place", block: Block) -> Vote:
+        """A vote for anything."""
+        signed = QuorumCertificate.signed_bytes(
+            place.world.chain_id, block.epoch, block.round, block.id
+        )
+        signature = place.signer.sign(signed)
+        return Vote(block.epoch, block.round, block.id, place.index, signature)
+
+    def commit_vote(self, place: "Place", block: Block) -> CommitVote:
+        """A commit vote for anything."""
+        nobody = bytes(32)
+        signed = CommitCertificate.signed_bytes(
+            place.world.chain_id, block.epoch, block.round, block.height, block.id, nobody
+        )
+        return CommitVote(
+            block.epoch,
+            block.round,
+            block.height,
+            block.id,
+            nobody,
+            place.index,
+            place.signer.sign(signed),
+        )
+
+    def timeout(
+        self, place: "Place", round: int, qc: QuorumCertificate, tc: TimeoutCertificate | None
+    ) -> Timeout:
+        """A timeout that names any QC."""
+        signed = TimeoutCertificate.signed_bytes(place.world.chain_id, qc.epoch, round, qc.round)
+        signature = place.signer.sign(signed)
+        carried = Certificates(qc, tc, None)
+        return Timeout(qc.epoch, round, qc.round, place.index, signature, carried)
+
+    def proposal(self, place: "Place", block: Block) -> Proposal:
+        """A signed proposal of any block."""
+        signed = Proposal.signed_bytes(place.world.chain_id, block)
+        return Proposal(block, place.signer.sign_identity(signed))
+
+
+class LyingTransport:
+    """The transport of a faulty member's node: every frame passes its adversary."""
+
+    def __init__(self, adversary: Adversary, place: "Place", below: SimulatedTransport) -> None:
+        self._adversary = adversary
+        self._place = place
+        self._below = below
+
+    @property
+    def local_peer(self) -> PeerId:
+        """Who I am to the others."""
+        return self._below.local_peer
+
+    @property
+    def peers_up(self) -> frozenset[PeerId]:
+        """The peers that can be sent to now."""
+        return self._below.peers_up
+
+    def send(self, peer: PeerId, channel: Channel, frame: bytes) -> bool:
+        """Send what the adversary makes of it."""
+        to = self._place.world.peers.index(peer)
+        for said in self._adversary.say(self._place, to, decode_once(frame)):
+            encoded = said if isinstance(said, bytes) else said.encode()
+            self._below.send(peer, channel, encoded)
+        return True
+
+    def broadcast(self, channel: Channel, frame: bytes, to: Iterable[PeerId]) -> int:
+        """As `send`, for each."""
+        return sum([self.send(peer, channel, frame) for peer in to])
+
+
+class EquivocatingLeader(Adversary):
+    """Proposes two blocks a round to two halves, and votes for each before its half."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._twins: dict[bytes, Block] = {}
+
+    def _twin(self, block: Block) -> Block:
+        if block.id not in self._twins:
+            if len(self._twins) > MAX_REMEMBERED:
+                self._twins.clear()
+            self._twins[block.id] = replace(block, timestamp_ms=block.timestamp_ms + 1)
+        return self._twins[block.id]
+
+    def _sees_twin(self, to: int, round: int) -> bool:
+        return Random(f"{round} {to}").random() < 0.5
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """The twin of each proposal, and votes for it, to about half of the members."""
+        if isinstance(message, Proposal) and message.block.author == place.index:
+            twin = self._twin(message.block)
+            if self._sees_twin(to, message.block.round):
+                return (self.proposal(place, twin),)
+        elif isinstance(message, Vote) and message.block_id in self._twins:
+            if self._sees_twin(to, message.round):
+                return (self.vote(place, self._twins[message.block_id]),)
+        elif isinstance(message, CommitVote) and self.random.random() < 0.5:
+            twins = [twin for twin in self._twins.values() if twin.round == message.round]
+            return [message, *(self.commit_vote(place, twin) for twin in twins)]
+        return (message,)
+
+
+class DoubleVoter(EquivocatingLeader):
+    """As above, and votes for both blocks before everybody, in either order."""
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """Both votes to all."""
+        if isinstance(message, Vote) and message.block_id in self._twins:
+            both = [message, self.vote(place, self._twins[message.block_id])]
+            self.random.shuffle(both)
+            return both
+        if isinstance(message, Vote) and self.random.random() < 0.3:
+            junk = replace(message, block_id=self.random.randbytes(32))
+            signed = QuorumCertificate.signed_bytes(
+                place.world.chain_id, junk.epoch, junk.round, junk.block_id
+            )
+            return (replace(junk, signature=place.signer.sign(signed)), message)
+        return super().say(place, to, message)
+
+
+class SilentLeader(Adversary):
+    """Never proposes."""
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """Everything but proposals."""
+        return () if isinstance(message, Proposal) else (message,)
+
+
+class VoteWithholder(Adversary):
+    """Lets few of its votes, commit votes and timeouts reach few members."""
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """A message about a round one time in four."""
+        kept = not isinstance(message, Vote | CommitVote | Timeout)
+        return (message,) if kept or self.random.random() < 0.25 else ()
+
+
+class StaleCertificates(Adversary):
+    """Builds on old certificates and names old ones in its timeouts."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._certificates: list[tuple[QuorumCertificate, int, int]] = []
+        self._proposals: dict[int, Proposal] = {}
+
+    def _remember(self, block: Block) -> None:
+        self._certificates.append((block.qc, block.height - 1, block.timestamp_ms))
+        del self._certificates[:-MAX_REMEMBERED]
+
+    def _stale(self, place: "Place", block: Block) -> Proposal:
+        if block.round not in self._proposals:
+            qc, height, _ = self.random.choice(self._certificates[-8:])
+            old = replace(block, qc=qc, parent_id=qc.block_id, height=height + 1)
+            self._proposals[block.round] = self.proposal(place, old)
+        return self._proposals[block.round]
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """Old news, signed."""
+        if isinstance(message, Proposal) and message.block.author == place.index:
+            self._remember(message.block)
+            return (self._stale(place, message.block),)
+        if isinstance(message, Timeout) and self._certificates:
+            old = self.random.choice(self._certificates[-8:])[0]
+            if old.round < message.round:
+                tc = message.certificates.high_tc
+                return (self.timeout(place, message.round, old, tc),)
+        return (message,)
+
+
+class Forger(Adversary):
+    """Bad signatures of its own, and votes in the name of others."""
+
+    def _spoiled(self, signature: bytes) -> bytes:
+        at = self.random.randrange(len(signature))
+        return signature[:at] + bytes([signature[at] ^ 1]) + signature[at + 1 :]
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """A spoiled message, then perhaps the good one, or one that somebody else might say."""
+        if not isinstance(message, Vote | CommitVote | Timeout | Proposal):
+            return (message,)
+        spoiled = replace(message, signature=self._spoiled(message.signature))
+        choices: list[Sequence[AnyMessage]] = [(spoiled,), (spoiled, message), (message, spoiled)]
+        if not isinstance(message, Proposal):
+            other = (message.voter + 1) % place.world.setup.nodes
+            choices.append((message, replace(message, voter=other)))
+        return self.random.choice(choices)
+
+
+class WrongEpoch(Adversary):
+    """Speaks of other epochs."""
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """The same in epoch 1, well signed where it can be."""
+        if isinstance(message, Vote | CommitVote | Timeout):
+            return (replace(message, epoch=1), message)
+        if isinstance(message, Proposal):
+            return (self.proposal(place, replace(message.block, epoch=1)),)
+        return (message,)
+
+
+class LeaderOnly(Adversary):
+    """Shows its collections to one member a round and answers no request for them."""
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """Collections to a single member."""
+        if isinstance(message, CollectionData):
+            second = place.world.clock.now // 1_000
+            return (message,) if to == second % place.world.setup.nodes else ()
+        return (message,)
+
+
+class Amnesiac(Adversary):
+    """Forgets everything it signed whenever it restarts, which is often."""
+
+    def begin(self, world: "World") -> None:
+        """Crash every now and then."""
+        for member in world.setup.byzantine:
+            for at in range(500, 15_000, self.random.choice((300, 900, 2_000))):
+                world.clock.at(at, world.places[member].arm, "now", 1, 30)
+
+    def make(self, place: "Place", transport: SimulatedTransport) -> Process:
+        """The node on an empty disk."""
+        place.disk = MemoryStore(place.world.chain_id)
+        return super().make(place, transport)
+
+
+class Flooder(Adversary):
+    """Votes and timeouts for rounds to come, junk collections, and broken frames."""
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """The message and a lot more."""
+        said: list[AnyMessage] = [message]
+        if isinstance(message, Vote):
+            for _ in range(10):
+                far = message.round + self.random.choice((1, 5, 60, 10_000, 2**40))
+                said.append(replace(message, round=far, block_id=self.random.randbytes(32)))
+            said.append(
+                CollectionData(b"\0\0\0\1" + bytes(8) + b"\0\0\0\x20" + self.random.randbytes(32))
+            )
+        if isinstance(message, Timeout):
+            for _ in range(10):
+                far = message.round + self.random.choice((1, 5, 60, 10_000, 2**40))
+                said.append(replace(message, round=far))
+        self.random.shuffle(said)
+        return said
+
+
+class Garbler(Adversary):
+    """Cuts, stretches and flips the bytes of its frames."""
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """Broken bytes half of the time."""
+        if self.random.random() < 0.5:
+            return (message,)
+        frame = bytearray(message.encode())
+        for _ in range(self.random.choice((1, 1, 8))):
+            frame[self.random.randrange(len(frame))] = self.random.randrange(256)
+        cut = self.random.choice((len(frame), len(frame), self.random.randrange(len(frame))))
+        return (bytes(frame[:cut]),)  # type: ignore[return-value]
+
+
+class Mixture(Adversary):
+    """Tells a lie of another kind every time."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        kinds = (DoubleVoter, VoteWithholder, StaleCertificates, Forger, LeaderOnly, Flooder)
+        self._liars = [kind(seed + at) for at, kind in enumerate(kinds)]
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """What one of them would say."""
+        return self.random.choice(self._liars).say(place, to, message)
+
+
+class Twins(Adversary):
+    """The honest node twice under one key; a schedule decides who hears whom in which round."""
+
+    def begin(self, world: "World") -> None:
+        """Generate the schedule: for each round modulo its length, a split of all instances."""
+        self.world = world
+        names = [place.name for place in world.places]
+        length = self.random.choice((3, 7, 20))
+        self._splits = [self._split(names) for _ in range(length)]
+        self._rounds = dict.fromkeys(names, 0)
+        world.network.filter = self._passes
+
+    def _split(self, names: list[str]) -> dict[str, int]:
+        groups = self.random.choice((1, 2, 2, 3))
+        return {name: self.random.randrange(groups) for name in names}
+
+    def _passes(self, sender: str, to: str, frame: bytes) -> bool:
+        message = peek(frame)
+        round = getattr(message, "round", None)
+        if isinstance(message, Proposal):
+            round = message.block.round
+        if round is None:
+            round = self._rounds[sender]
+        self._rounds[sender] = round
+        split = self._splits[round % len(self._splits)]
+        return split[sender] == split[to]

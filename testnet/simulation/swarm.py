@@ -1,0 +1,300 @@
+"""A seed draws what kind of run it is, and what happens when; then a quorum is healed.
+
+Not only the faults are drawn but their distribution: which kinds there are at all, how often, how
+the links and clocks are. So runs differ in kind and corners meet that a fixed mixture would never
+bring together. After `heal_ms` nothing new breaks, except that faulty members stay faulty and
+members drawn to be dead stay dead; everything that a live honest member has made durable must be
+in every live honest log within `PROGRESS_BOUND_MS`.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+
+from consensus.rules import Rules
+from net.simulated import Conditions
+from sequencer.pool import PoolLimits
+from testnet.simulation.adversaries import Twins
+from testnet.simulation.checkers import Violation
+from testnet.simulation.process import shared_decoding
+from testnet.simulation.roster import ADVERSARIES
+from testnet.simulation.scenario import (
+    POINTS,
+    Action,
+    Crash,
+    CrashAll,
+    Heal,
+    OneWay,
+    Partition,
+    Reconnect,
+    Submit,
+    Weather,
+)
+from testnet.simulation.trace import Trace
+from testnet.simulation.world import Setup, World
+
+PROGRESS_BOUND_MS = 40_000
+"""How long after healing everything may take; the longest round timer is 4 s."""
+SETTLE_STEP_MS = 250
+NODE_COUNTS = (4, 4, 4, 5, 5, 7, 7, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is: everything about it that is not a draw during the run."""
+
+    seed: int
+    nodes: int
+    rules: Rules
+    skews_ms: tuple[int, ...]
+    conditions: Conditions
+    actions: tuple[tuple[int, Action], ...]
+    heal_ms: int
+    duration_ms: int
+    dead: tuple[int, ...] = ()
+    settles: bool = True
+    adversary: str | None = None
+    faulty: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What kind of run it is, in a few words."""
+        return f"n={self.nodes} {self.adversary or 'honest'} {len(self.actions)} events"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run showed."""
+
+    seed: int
+    violation: tuple[str, str] | None
+    virtual_ms: int
+    transactions: int
+    faults: Counter[str]
+
+
+def tolerated(nodes: int) -> int:
+    """How many members of equal weight may be faulty."""
+    return nodes - (2 * nodes // 3 + 1)
+
+
+def draw_plan(
+    seed: int, nodes: int | None = None, duration_ms: int = 20_000, adversary: str | None = None
+) -> Plan:
+    """The run that a seed stands for; `nodes` and `adversary` where they are not to be drawn."""
+    random = Random(f"plan {seed}")
+    count = nodes or random.choice(NODE_COUNTS)
+    faulty_count = random.choice((0, 0, 1, tolerated(count)))
+    if adversary is not None:
+        faulty_count = max(1, faulty_count)
+    elif faulty_count:
+        adversary = random.choice(sorted(ADVERSARIES))
+    members = random.sample(range(count), count)
+    faulty = tuple(sorted(members[:faulty_count]))
+    spare = tolerated(count) - faulty_count
+    dead = tuple(members[faulty_count : faulty_count + random.choice((0, 0, spare))])
+    heal_ms = duration_ms * 3 // 4
+    draw = _Draw(random, count, heal_ms)
+    skewed = random.random() < 0.5
+    return Plan(
+        seed=seed,
+        nodes=count,
+        rules=_draw_rules(random),
+        skews_ms=tuple(random.randint(-700, 700) if skewed else 0 for _ in range(count)),
+        conditions=draw.conditions(),
+        actions=tuple(sorted(draw.actions(), key=lambda item: item[0])),
+        heal_ms=heal_ms,
+        duration_ms=duration_ms,
+        dead=dead,
+        settles=random.random() < 0.5,
+        adversary=adversary,
+        faulty=faulty,
+    )
+
+
+def _draw_rules(random: Random) -> Rules:
+    return Rules(
+        base_timeout_ms=random.choice((200, 500, 1_000)),
+        max_timeout_ms=random.choice((1_000, 4_000)),
+        free_failures=random.choice((0, 3)),
+        idle_heartbeat_ms=random.choice((1_000, 10_000)),
+        min_block_interval_ms=random.choice((0, 0, 50)),
+        max_block_collections=random.choice((2, 256)),
+        digest_window_heights=random.choice((4, 256)),
+        round_window=random.choice((8, 64)),
+    )
+
+
+class _Draw:
+    """Draws the events of one run."""
+
+    def __init__(self, random: Random, nodes: int, until_ms: int) -> None:
+        self.random = random
+        self.nodes = nodes
+        self.until_ms = until_ms
+
+    def conditions(self) -> Conditions:
+        random = self.random
+        slow = random.choice((5, 20, 100, 400))
+        return Conditions(
+            min_latency_ms=random.choice((0, slow // 4)),
+            max_latency_ms=slow,
+            loss=random.choice((0.0, 0.0, 0.02, 0.2, 0.5)),
+            duplication=random.choice((0.0, 0.0, 0.1, 0.3)),
+            reordering=random.choice((0.0, 0.0, 0.1, 0.5)),
+        )
+
+    def actions(self) -> list[tuple[int, Action]]:
+        random = self.random
+        found = self._workload()
+        kinds: tuple[Callable[[], list[Action]], ...] = (
+            self._crash,
+            self._crash_all,
+            self._partition,
+            self._one_way,
+            self._reconnect,
+            self._weather,
+        )
+        for kind in kinds:
+            if random.random() < 0.5:
+                for _ in range(random.choice((1, 3, 10))):
+                    at = random.randint(0, self.until_ms)
+                    later = at
+                    for action in kind():
+                        found.append((later, action))
+                        later = random.randint(at, self.until_ms)
+        return found
+
+    def _workload(self) -> list[tuple[int, Action]]:
+        random = self.random
+        times = [random.randint(0, self.until_ms) for _ in range(random.choice((3, 20, 60)))]
+        return [(at, Submit(random.randrange(self.nodes), random.choice((1, 3)))) for at in times]
+
+    def _crash(self) -> list[Action]:
+        random = self.random
+        point, count = random.choice(POINTS), random.choice((1, 1, 2, 5))
+        down_ms = random.choice((1, 300, 3_000))
+        return [Crash(random.randrange(self.nodes), point, count, down_ms)]
+
+    def _crash_all(self) -> list[Action]:
+        return [CrashAll(self.random.choice((1, 500)))]
+
+    def _partition(self) -> list[Action]:
+        random = self.random
+        members = random.sample(range(self.nodes), self.nodes)
+        cuts = sorted(random.sample(range(1, self.nodes), random.choice((1, 1, 2))))
+        groups = [members[a:b] for a, b in zip([0, *cuts], [*cuts, self.nodes], strict=True)]
+        return [Partition(tuple(tuple(sorted(group)) for group in groups)), Heal()]
+
+    def _one_way(self) -> list[Action]:
+        sender, receiver = self.random.sample(range(self.nodes), 2)
+        return [OneWay(sender, receiver), Heal()]
+
+    def _reconnect(self) -> list[Action]:
+        first, second = self.random.sample(range(self.nodes), 2)
+        return [Reconnect(first, second)]
+
+    def _weather(self) -> list[Action]:
+        return [Weather(self.conditions())]
+
+
+def build_world(plan: Plan, trace: Trace | None = None) -> World:
+    """The world a plan starts in, with everything scheduled."""
+    shared = ADVERSARIES[plan.adversary](plan.seed) if plan.adversary else None
+    twins = isinstance(shared, Twins)
+    setup = Setup(
+        seed=plan.seed,
+        nodes=plan.nodes,
+        rules=plan.rules,
+        limits=PoolLimits(),
+        skews_ms=plan.skews_ms,
+        byzantine=dict.fromkeys(plan.faulty, shared.make) if shared and not twins else {},
+        twins=plan.faulty if twins else (),
+        settles=plan.settles,
+    )
+    world = World(setup, trace)
+    world.network.conditions = plan.conditions
+    if shared is not None:
+        shared.begin(world)
+    for at, action in plan.actions:
+        world.schedule(at, action)
+    for member in plan.dead:
+        world.clock.at(plan.heal_ms, world.places[member].remove)
+    return world
+
+
+def run_plan(plan: Plan, trace: Trace | None = None) -> Outcome:
+    """Run it through: faults, healing, progress. A violation is part of the outcome."""
+    world: World | None = None
+    violation: tuple[str, str] | None = None
+    try:
+        world = build_world(plan, trace)
+        with shared_decoding():
+            _play(plan, world)
+    except Violation as found:
+        violation = found.rule, found.text
+    except Exception as broken:
+        violation = type(broken).__name__, _where(broken)
+    if world is None:
+        return Outcome(plan.seed, violation, 0, 0, Counter())
+    faults = world.faults + world.network.counts
+    return Outcome(plan.seed, violation, world.clock.now, world.log.transactions, faults)
+
+
+def _where(broken: Exception) -> str:
+    traceback = broken.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    assert traceback is not None
+    code = traceback.tb_frame.f_code
+    return f"{code.co_filename.rsplit('/', 2)[-1]}:{traceback.tb_lineno} {code.co_name}: {broken}"
+
+
+def _play(plan: Plan, world: World) -> None:
+    world.run(plan.heal_ms)
+    world.note("", "everything heals")
+    world.calm()
+    world.run(plan.heal_ms + 500)
+    for member in world.live:
+        world.submit(member, 1)
+    deadline = plan.heal_ms + PROGRESS_BOUND_MS
+    world.run(plan.heal_ms + 500 + SETTLE_STEP_MS)
+    while not world.is_settled():
+        if world.clock.now >= deadline:
+            missing = world.log.missing(world.live)
+            heads = [world.applied_height(member) for member in world.live]
+            raise Violation("progress", f"{missing} transactions not ordered, logs at {heads}")
+        world.run(world.clock.now + SETTLE_STEP_MS)
+    world.run(max(world.clock.now, plan.duration_ms))
+    world.check_bounds()
+
+
+def shrink(plan: Plan, rule: str, attempts: int = 60) -> Plan:
+    """A simpler plan that still breaks the same rule: fewer events, better links, no skew."""
+
+    def fails(candidate: Plan) -> bool:
+        outcome = run_plan(candidate, None)
+        return outcome.violation is not None and outcome.violation[0] == rule
+
+    simpler = (
+        replace(plan, skews_ms=(0,) * plan.nodes),
+        replace(plan, dead=()),
+    )
+    for candidate in simpler:
+        attempts -= 1
+        if candidate != plan and fails(candidate):
+            plan = candidate
+    chunk = max(1, len(plan.actions) // 2)
+    while chunk and attempts > 0:
+        start = 0
+        while start < len(plan.actions) and attempts > 0:
+            left = plan.actions[:start] + plan.actions[start + chunk :]
+            candidate = replace(plan, actions=left)
+            attempts -= 1
+            if fails(candidate):
+                plan = candidate
+            else:
+                start += chunk
+        chunk //= 2
+    return plan

@@ -1,0 +1,462 @@
+"""The simulated cluster: nodes, disks, clocks and links on one heap, watched by the checkers."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from random import Random
+
+from consensus.committee import Committee, Member
+from consensus.interface import Instant, Notice, NoticeKind
+from consensus.messages import Message, Proposal
+from consensus.rules import Rules
+from consensus.safety import SafetyRecord
+from consensus.types import Block, genesis_block
+from net.simulated import Conditions, SimulatedNetwork, SimulatedTransport
+from net.transport import Channel, NetworkEvent, Transport
+from sequencer.batcher import Binding
+from sequencer.block_entries import BlockEntries
+from sequencer.collection import Collection, transaction_id
+from sequencer.ledger import AppliedBlock, Ledger
+from sequencer.node import Setup as NodeSetup
+from sequencer.pool import PoolLimits
+from sequencer.store.memory import MemoryStore, TornSave
+from sequencer.store.seam import StoreError
+from testnet.simulation.checkers import LogChecker, ProtocolChecker, Violation, check_bounded
+from testnet.simulation.crypto import StubCrypto, StubSigner
+from testnet.simulation.process import (
+    Crashed,
+    NodeProcess,
+    Process,
+    WatchedStore,
+    WatchedTransport,
+    is_durable,
+    peek,
+)
+from testnet.simulation.scenario import (
+    Action,
+    Crash,
+    CrashAll,
+    Heal,
+    OneWay,
+    Partition,
+    Reconnect,
+    Restart,
+    Submit,
+    Weather,
+)
+from testnet.simulation.scheduler import Scheduler
+from testnet.simulation.trace import Trace, describe
+
+START_UNIX_MS = 1_700_000_000_000
+TORN = {"torn save": TornSave.LOST, "torn save kept": TornSave.KEPT}
+MAX_CONTAINER_ITEMS = 20_000
+"""Q3: nothing inside a node may hold more items than this in a run of a minute or so."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a world starts as. `byzantine` maps a member to what lives in its place."""
+
+    seed: int
+    nodes: int = 4
+    rules: Rules = field(default_factory=Rules)
+    limits: PoolLimits = field(default_factory=PoolLimits)
+    skews_ms: tuple[int, ...] = ()
+    byzantine: Mapping[int, "MakeProcess"] = field(default_factory=dict)
+    twins: tuple[int, ...] = ()
+    """Members that run twice under one key; they count as faulty."""
+    settles: bool = True
+    """Whether members close and certify batches."""
+
+
+class World:
+    """A cluster in virtual time. Checkers raise `Violation` out of `run`."""
+
+    def __init__(self, setup: Setup, trace: Trace | None = None) -> None:
+        self.setup = setup
+        self.trace = trace
+        self.random = Random(setup.seed)
+        self.clock = Scheduler()
+        self.network = SimulatedNetwork(self.clock, self.random)
+        self.faults: Counter[str] = Counter()
+        self.chain_id = sha256(b"simulation %d" % setup.seed).digest()
+        self.signers = [StubSigner(b"%d" % index) for index in range(setup.nodes)]
+        self.crypto = StubCrypto()
+        self.committee = Committee(
+            0, tuple(Member(signer.identity, signer.bls_key) for signer in self.signers)
+        )
+        self.peers = [str(index) for index in range(setup.nodes)]
+        faulty = set(setup.byzantine) | set(setup.twins)
+        self.honest = [index for index in range(setup.nodes) if index not in faulty]
+        self.protocol = ProtocolChecker(
+            self.committee,
+            self.chain_id,
+            self.honest,
+            lambda member, digest: is_durable(self.places[member].disk, digest),
+            setup.rules.digest_window_heights,
+            self.crypto,
+        )
+        self.log = LogChecker(setup.rules.duplicate_window_heights)
+        self._submitted = 0
+        self.places = [Place(self, index, str(index)) for index in range(setup.nodes)]
+        self.places += [Place(self, index, f"{index}'") for index in setup.twins]
+        if faulty:
+            self.network.taps.append(self._see_blocks)
+        if trace is not None:
+            self.network.taps.append(self._trace_frame)
+        for place in self.places:
+            place.start()
+
+    def _see_blocks(self, instance: str, to: str, channel: Channel, frame: bytes) -> None:
+        if frame[:1] == bytes([Proposal.kind]):
+            message = peek(frame)
+            if isinstance(message, Proposal):
+                self.protocol.on_block(message.block)
+
+    def _trace_frame(self, instance: str, to: str, channel: Channel, frame: bytes) -> None:
+        assert self.trace is not None
+        said = describe(peek(frame))
+        self.trace.add(self.clock.now, instance, f"-> {to}: {said}")
+
+    def make_node(self, place: "Place", transport: Transport) -> Process:
+        """The production node at a place, speaking through `transport`."""
+        return make_honest(place, transport)
+
+    def note(self, who: str, what: str) -> None:
+        """A line in the trace, if there is one."""
+        if self.trace is not None:
+            self.trace.add(self.clock.now, who, what)
+
+    # what happens to it
+
+    def schedule(self, time_ms: int, action: Action) -> None:
+        """Have something happen at a time."""
+        self.clock.at(time_ms, self.perform, action)
+
+    def perform(self, action: Action) -> None:
+        """Have something happen now."""
+        self.note("", str(action))
+        self.faults[type(action).__name__] += 1
+        match action:
+            case Partition(groups):
+                self._partition(groups)
+            case OneWay(sender, receiver):
+                self.network.blocked.add((str(sender), str(receiver)))
+            case Heal():
+                self.network.blocked.clear()
+                self.network.filter = None
+            case Weather(conditions):
+                self.network.conditions = conditions
+            case Reconnect(first, second):
+                self.network.reconnect(str(first), str(second))
+            case Crash(node, point, count, down_ms):
+                self.places[node].arm(point, count, down_ms)
+            case CrashAll(down_ms):
+                for place in self.places:
+                    place.arm("now", 1, down_ms)
+            case Restart(node):
+                self.places[node].start()
+            case Submit(node, count):
+                self.submit(node, count)
+
+    def _partition(self, groups: Sequence[Sequence[int]]) -> None:
+        self.network.blocked = {
+            (str(one), str(other))
+            for group in groups
+            for one in group
+            for other in range(self.setup.nodes)
+            if other not in group
+        }
+
+    def submit(self, node: int, count: int) -> list[tuple[int, bytes]]:
+        """Fresh transactions for a node; returns them."""
+        fresh = []
+        for _ in range(count):
+            self._submitted += 1
+            fresh.append((901, b"transaction %d" % self._submitted))
+        if node in self.honest:
+            self.log.on_submitted([transaction_id(*transaction) for transaction in fresh])
+        self.places[node].submit(fresh)
+        return fresh
+
+    def calm(self) -> None:
+        """No more faults: good links, planned crashes called off, everybody up again."""
+        self.network.conditions = Conditions()
+        self.network.blocked.clear()
+        self.network.filter = None
+        for place in self.places:
+            place.disarm()
+            if not place.removed:
+                place.start()
+
+    def run(self, until_ms: int) -> None:
+        """Let virtual time pass."""
+        self.clock.run(until_ms)
+
+    # what became of it
+
+    def applied_height(self, member: int) -> int:
+        """The height of a member's log."""
+        return self.places[member].head.height
+
+    @property
+    def live(self) -> list[int]:
+        """Honest members that are up."""
+        return [index for index in self.honest if self.places[index].process is not None]
+
+    def is_settled(self) -> bool:
+        """Whether everything that live honest members saved is ordered and in all their logs."""
+        live = self.live
+        if self.log.missing(live):
+            return False
+        heads = [self.applied_height(index) for index in live]
+        return min(heads, default=0) >= self.log.height_of_all(live)
+
+    def check_bounds(self) -> None:
+        """Q3: nothing in an honest node has grown without limit."""
+        for index in self.live:
+            check_bounded(self.places[index].process, MAX_CONTAINER_ITEMS, f"node {index}")
+
+
+class Place:
+    """Where a member's process runs, crashes and runs again; its disk stays."""
+
+    def __init__(self, world: World, index: int, name: str) -> None:
+        self.world = world
+        self.index = index
+        self.name = name
+        self.is_honest = index in world.honest
+        self.disk = MemoryStore(world.chain_id)
+        self.head = genesis_block(world.chain_id)
+        self.process: Process | None = None
+        self.removed = False
+        self._transport: SimulatedTransport | None = None
+        self._armed: tuple[str, int, int | None] | None = None
+        self._boot_ms = 0
+        skews = world.setup.skews_ms
+        self.skew_ms = skews[index] if index < len(skews) else 0
+        self._wakes_at: int | None = None
+
+    # clocks
+
+    def instant(self) -> Instant:
+        """This node's clocks now. The monotonic one starts anew with every boot."""
+        now = self.world.clock.now
+        return Instant(now - self._boot_ms, START_UNIX_MS + now + self.skew_ms)
+
+    # life
+
+    def start(self) -> None:
+        """Boot, if it is down."""
+        if self.process is not None or self.removed:
+            return
+        world = self.world
+        self._boot_ms = world.clock.now - 1_000
+        self._transport = world.network.attach(self.peer, self._hear, self.name)
+        world.note(self.name, "starts")
+        make = world.setup.byzantine.get(self.index, make_honest)
+        try:
+            self.process = make(self, self._transport)
+            if isinstance(self.process, NodeProcess):
+                self.process.boot(self.instant())
+        except (Crashed, StoreError):
+            self._fall()
+            return
+        self._set_alarm()
+
+    @property
+    def signer(self) -> StubSigner:
+        """The keys of the member here."""
+        return self.world.signers[self.index]
+
+    @property
+    def peer(self) -> str:
+        """The peer id of this place."""
+        return self.world.peers[self.index]
+
+    def crash(self) -> None:
+        """Power off: memory is gone, the disk stays."""
+        if self.process is None:
+            return
+        self.process = None
+        self.world.network.detach(self.name, "crashed")
+        self.world.note(self.name, "crashes")
+
+    def arm(self, point: str, count: int, down_ms: int | None) -> None:
+        """Crash now or at a point of the drain, and start again `down_ms` after that."""
+        self._armed = (point, count, down_ms)
+        if point == "now":
+            self._fall()
+
+    def disarm(self) -> None:
+        """Call a planned crash off."""
+        self._armed = None
+
+    def remove(self) -> None:
+        """Crash and never come back."""
+        self.crash()
+        self.removed = True
+
+    def hook(self, point: str) -> None:
+        """The drain is at this point; raises `Crashed` if that is where it ends."""
+        if self._armed is None:
+            return
+        if point == "before save" and self._armed[0] in TORN:
+            self.world.faults[self._armed[0]] += 1
+            self.disk.fail_next_save(TORN[self._armed[0]])
+        if self._armed[0] != point:
+            return
+        _, count, down_ms = self._armed
+        if count > 1:
+            self._armed = (point, count - 1, down_ms)
+            return
+        self.world.faults[f"crash {point}"] += 1
+        raise Crashed(point)
+
+    def _fall(self) -> None:
+        armed, self._armed = self._armed, None
+        self.process = None
+        self.world.network.detach(self.name, "crashed")
+        self.world.note(self.name, f"crashes {armed}")
+        if armed is not None and armed[2] is not None:
+            self.world.clock.after(armed[2], self.start)
+
+    # events
+
+    def submit(self, transactions: list[tuple[int, bytes]]) -> None:
+        """Clients' transactions, lost if the node is down."""
+        process = self.process
+        if process is not None:
+            self._guarded(lambda: process.submit(transactions, self.instant()))
+
+    def _hear(self, event: NetworkEvent) -> None:
+        process = self.process
+        if process is not None:
+            self._guarded(lambda: process.hear(event, self.instant()))
+
+    def _wake(self, at: int) -> None:
+        if self._wakes_at != at:
+            return
+        self._wakes_at = None
+        process = self.process
+        if process is None:
+            return
+        deadline = process.deadline
+        if deadline is not None and deadline + self._boot_ms <= self.world.clock.now:
+            self._guarded(lambda: process.wake(self.instant()))
+        else:
+            self._set_alarm()
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (Crashed, StoreError):
+            self._fall()
+            return
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        process = self.process
+        deadline = process.deadline if process is not None else None
+        if deadline is None:
+            return
+        at = max(deadline + self._boot_ms, self.world.clock.now + 1)
+        if self._wakes_at is None or self._wakes_at > at or self._wakes_at < self.world.clock.now:
+            self._wakes_at = at
+            self.world.clock.at(at, self._wake, at)
+
+
+MakeProcess = Callable[[Place, SimulatedTransport], Process]
+
+
+class Watcher:
+    """Tells the checkers and the trace what an honest process does."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._world = place.world
+        self._member = place.index
+
+    def saved(
+        self, record: SafetyRecord | None, blocks: Sequence[Block], collections: Sequence[bytes]
+    ) -> None:
+        """Something became durable."""
+        world = self._world
+        for block in blocks:
+            world.protocol.on_block(block)
+        if record is not None:
+            world.protocol.on_saved(self._member, record)
+        for data in collections:
+            leaves = Collection.decode(data, world.setup.rules).leaves
+            world.log.on_saved(self._member, leaves)
+
+    def said(self, message: Message) -> None:
+        """A message is about to leave."""
+        self._world.protocol.on_sent(self._member, message)
+
+    def applied(self, applied: AppliedBlock) -> None:
+        """A block's transactions stand in the log."""
+        self._grown(applied.block, applied.row)
+
+    def catch_up(self, ledger: Ledger) -> None:
+        """What was saved just before the last crash."""
+        for height in range(self._place.head.height + 1, ledger.head.height + 1):
+            block, row = ledger.block(height), ledger.block_row(height)
+            assert block is not None
+            assert row is not None
+            self._grown(block, row)
+
+    def _grown(self, block: Block, row: BlockEntries) -> None:
+        place, world = self._place, self._world
+        world.protocol.on_committed(self._member, block, place.head)
+        place.head = block
+        ids = tuple([row.id(index) for index in range(row.count)])
+        world.log.on_applied(self._member, block.height, ids, row.log_root)
+        world.note(place.name, f"commits h{block.height} {block.id.hex()[:6]} with {len(ids)}")
+
+    def noticed(self, notice: Notice) -> None:
+        """The core has something to tell."""
+        if notice.kind is NoticeKind.EVIDENCE:
+            self._world.protocol.on_evidence(self._member, notice.member)
+        if notice.kind is NoticeKind.ALARM:
+            raise Violation("V5", f"member {self._member}: {notice.detail}")
+        if self._world.trace is not None and notice.kind is not NoticeKind.COMMITTED:
+            who = f"of {notice.member} " if notice.member >= 0 else ""
+            text = f"* {notice.kind.value} r{notice.round} {who}{notice.detail}"
+            self._world.note(self._place.name, text)
+
+    def certified(self, number: int, header: bytes) -> None:
+        """A batch has its certificate."""
+        self._world.log.on_certified(self._member, number, header)
+
+
+def make_honest(place: Place, transport: Transport) -> NodeProcess:
+    """The production node at this place; watched where it has to obey the rules."""
+    world = place.world
+    setup = world.setup
+    node_setup = NodeSetup(
+        world.chain_id,
+        world.committee,
+        place.index,
+        setup.rules,
+        world.peers,
+        world.crypto,
+        place.signer,
+        setup.limits,
+        Binding(world.chain_id, 1, bytes(20)) if setup.settles else None,
+    )
+    if not place.is_honest:
+        place.disk = place.disk.crash()
+        return NodeProcess(node_setup, place.disk, transport, place.instant())
+    watcher = Watcher(place)
+    place.disk = store = WatchedStore.watch(place.disk, watcher, place.hook)
+    watched = WatchedTransport(transport, watcher, place.hook)
+    remembered = store.remembered()
+    if remembered is not None:
+        world.protocol.on_saved(place.index, remembered)
+    process = NodeProcess(node_setup, store, watched, place.instant())
+    store.record = lambda: process.node.replica.record
+    process.report_to(watcher)
+    watcher.catch_up(process.node.ledger)
+    return process
