@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 
 TITLE_WIDTH = 34
 
@@ -59,13 +58,10 @@ class Progress:
 
 def print_summary(console: Console, title: str, rows: Mapping[str, object]) -> None:
     """A titled list of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    width = max(map(len, rows))
+    console.print(f"\n[bold]{title}[/]", highlight=False, soft_wrap=True)
     for name, value in rows.items():
-        table.add_row(name, str(value))
-    console.print()
-    console.print(table, highlight=False, soft_wrap=not console.is_terminal)
+        console.print(f"  [dim]{name.ljust(width)}[/]  {value}", highlight=False, soft_wrap=True)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

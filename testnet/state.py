@@ -30,6 +30,8 @@ class Layout:
     """`name`, `rpc_port`, `peer_port` of each, in committee order."""
     l1: dict[str, Any] | None
     """`kind`, `url`, `chain_id`, `contract`; None when there is no L1."""
+    links: dict[str, int] | None = None
+    """The port of the relay from node a to node b, as `a-b`; None where there are no relays."""
     version: int = VERSION
 
     def specs(self, directory: Path) -> list[NodeSpec]:

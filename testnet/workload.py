@@ -9,10 +9,10 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 ROLLUPS: Final = (901, 902)
 """Chain ids, and so namespaces, of the two rollups."""
@@ -79,7 +79,9 @@ class Workload:
                 yield Submission(index, node, OPAQUE_NAMESPACES[kind // 2], data)
             index += 1
 
-    def _account(self, rollup: int, node: int) -> LocalAccount:
+    def _account(self, rollup: int, node: int) -> "LocalAccount":
+        from eth_account import Account  # half a second that --help need not wait for
+
         key = hashlib.sha256(f"testnet account {self.seed}/{rollup}/{node}".encode()).digest()
         account: LocalAccount = Account.from_key(key)
         return account
@@ -88,7 +90,7 @@ class Workload:
 class _Sender:
     """One account on one rollup, with its next nonce."""
 
-    def __init__(self, account: LocalAccount, chain_id: int) -> None:
+    def __init__(self, account: "LocalAccount", chain_id: int) -> None:
         self.account = account
         self.chain_id = chain_id
         self.nonce = 0

@@ -254,7 +254,9 @@ async def rpc(url: str, method: str, parameters: list[Any]) -> Any:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process must wake up to end
+    # A stopped process must wake up to end; in this order, since a signal to a process that has
+    # ended would reap it behind asyncio's back.
+    for number in (signal.SIGCONT, signal.SIGTERM):
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
     try:

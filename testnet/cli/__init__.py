@@ -1,0 +1,69 @@
+"""`testnet`: clusters on this machine.  Exit codes: 0 done, 1 failed (a sentence on standard
+error says what), 2 wrong usage, 130 interrupted.
+"""
+
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from testnet.errors import TestnetError
+
+COMMANDS: Final = {
+    "run": "testnet.cli.run",
+    "up": "testnet.cli.up",
+    "down": "testnet.cli.up",
+    "status": "testnet.cli.up",
+    "load": "testnet.cli.load",
+    "kill": "testnet.cli.fault",
+    "pause": "testnet.cli.fault",
+    "resume": "testnet.cli.fault",
+    "restart": "testnet.cli.fault",
+    "partition": "testnet.cli.fault",
+    "heal": "testnet.cli.fault",
+    "slow": "testnet.cli.fault",
+    "l1": "testnet.cli.fault",
+    "bench": "testnet.cli.bench",
+}
+"""Command to the module that has it: only the one that is asked for is imported."""
+
+
+class _LazyGroup(click.Group):
+    """Imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="decentralized-sequencer")
+def commands() -> None:
+    """Clusters of sequencers on this machine, real and simulated.
+
+    \b
+    testnet run              four nodes order and settle real traffic; exit code 0 or 1
+    testnet up               a cluster that stays, with a live table; Ctrl-C ends it
+    testnet bench            how fast it is
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The entry point of `testnet`."""
+    try:
+        return commands.main(args=arguments, prog_name="testnet", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TestnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

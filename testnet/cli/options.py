@@ -1,0 +1,97 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from testnet.workload import MAX_TRANSACTION_BYTES, MIN_TRANSACTION_BYTES
+
+NODE_COUNTS = ("4", "7", "10")
+
+
+class L1Kind(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """`auto`, `embedded`, `anvil`, `none`, or the URL of an L1 that runs already."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value itself, if it is one of those."""
+        if value in ("auto", "embedded", "anvil", "none"):
+            return str(value)
+        if str(value).startswith(("http://", "https://")):
+            return str(value)
+        return self.fail(f"{value!r} is none of auto, embedded, anvil, none, http://..", param, ctx)
+
+
+nodes = click.option(
+    "--nodes",
+    type=click.Choice(NODE_COUNTS),
+    default="4",
+    show_default=True,
+    help="How many nodes; f = 1, 2 or 3 of them may fail.",
+)
+directory = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".testnet"),
+    show_default=True,
+    help="Where the testnet lives.",
+)
+l1 = click.option(
+    "--l1",
+    type=L1Kind(),
+    default="embedded",
+    show_default=True,
+    help="embedded, anvil, auto (anvil where it is found), none, or the URL of an L1.",
+)
+
+
+def _read_key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        key = bytes.fromhex(value.removeprefix("0x"))
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise click.BadParameter("a private key is 32 bytes in hex")
+    return key
+
+
+l1_key = click.option(
+    "--l1-key",
+    envvar="TESTNET_L1_KEY",
+    callback=_read_key,
+    metavar="HEX",
+    help="Private key that deploys and funds members on --l1 URL (better: $TESTNET_L1_KEY).",
+)
+seed = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Makes keys and traffic: the same seed, the same bytes.",
+)
+rate = click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True, max=100_000),
+    default=200.0,
+    show_default=True,
+    help="Transactions a second.",
+)
+transaction_bytes = click.option(
+    "--tx-size",
+    "transaction_bytes",
+    type=click.IntRange(MIN_TRANSACTION_BYTES, MAX_TRANSACTION_BYTES),
+    default=300,
+    show_default=True,
+    help="Bytes of a transaction, about.",
+)
+json_file = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the summary to this file as well.",
+)

@@ -1,0 +1,125 @@
+"""`testnet up`, `status` and `down`: a testnet that stays."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from testnet.cli import options
+from testnet.errors import TestnetError
+
+DETACH_TIMEOUT_S = 180.0
+POLL_S = 0.1
+
+
+@click.command("up")
+@options.nodes
+@options.directory
+@options.l1
+@options.l1_key
+@options.seed
+@click.option("--detach", is_flag=True, help="Return when it is up; end it with: testnet down")
+@click.option("--links", is_flag=True, help="Link the nodes so that links can be cut and slowed.")
+@click.option("--fresh", is_flag=True, help="Delete the testnet that is there first.")
+@click.option("--supervised", is_flag=True, hidden=True)
+def up_command(
+    nodes: str,
+    directory: Path,
+    l1: str,
+    l1_key: bytes | None,
+    seed: int,
+    detach: bool,
+    links: bool,
+    fresh: bool,
+    supervised: bool,
+) -> None:
+    """Start a cluster and keep it: a live table and the URLs; Ctrl-C stops it cleanly.
+
+    A testnet that is in the directory already goes on where it stopped.
+
+    \b
+    Example:  testnet up --nodes 4 --detach && testnet load --rate 500 && testnet down
+    """
+    from testnet.launch import Plan
+    from testnet.state import Running
+    from testnet.supervisor import supervise
+
+    running = Running.load(directory)
+    if running is not None and running.is_alive:
+        raise TestnetError(f"a testnet runs in {directory} already; end it with: testnet down")
+    if detach:
+        _detach(directory)
+        return
+    plan = Plan(directory, int(nodes), l1, seed, l1_key, links)
+    asyncio.run(supervise(plan, fresh, Console(), with_table=not supervised))
+
+
+def _detach(directory: Path) -> None:
+    """Run the same command line in a session of its own, and wait until it is up."""
+    from testnet.state import Running
+    from testnet.supervisor import log_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    log = log_file(directory)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+    command = "from testnet.cli import main; main()"
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-c", command, *arguments, "--supervised"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + DETACH_TIMEOUT_S
+    while not ((running := Running.load(directory)) and running.pid == child.pid):
+        if child.poll() is not None or time.monotonic() > deadline:
+            child.kill()
+            raise TestnetError(f"it did not come up; its log {log} ends:\n{_tail(log)}")
+        time.sleep(POLL_S)
+    print(log.read_text().rstrip())
+    print(f"runs on as process {child.pid}; look with: testnet status, end with: testnet down")
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+
+
+@click.command("status")
+@options.directory
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def status_command(directory: Path, as_json: bool) -> None:
+    """Show the table of the testnet that runs in a directory.
+
+    \b
+    Example:  testnet status --json
+    """
+    from testnet.state import Layout, Running
+    from testnet.supervisor import snapshot
+    from testnet.table import render
+
+    running, layout = Running.require(directory), Layout.require(directory)
+    rows = asyncio.run(snapshot(running, layout, directory))
+    if as_json:
+        print(json.dumps({"chain_id": layout.chain_id, "l1": layout.l1, "nodes": rows}, indent=2))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(render(rows, layout.describe(directory)), highlight=False)
+
+
+@click.command("down")
+@options.directory
+def down_command(directory: Path) -> None:
+    """Stop the testnet that runs in a directory; does nothing if none does.
+
+    \b
+    Example:  testnet down
+    """
+    from testnet.supervisor import end
+
+    print(end(directory))

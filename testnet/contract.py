@@ -1,0 +1,61 @@
+"""Putting the contract of a testnet on its L1, and money into its members' accounts."""
+
+from typing import Final
+
+from sequencer.genesis import L1Settings
+from sequencer.settlement.abi import encode_constructor, load_contract
+from sequencer.settlement.account import Fees, L1Account
+from sequencer.settlement.client import SendOutcome, SettlementError
+from sequencer.settlement.ethereum import EthereumClient, deploy
+from testnet.errors import TestnetError
+from testnet.l1 import L1Handle
+from testnet.members import Members
+
+MAINNET: Final = 1
+MEMBER_FUNDS_WEI: Final = 10**17
+"""What each member gets on an L1 that is not ours; local ones fund them when they start."""
+TRANSFER_GAS: Final = 21_000
+
+
+async def deploy_contract(l1: L1Handle, members: Members, key: bytes | None) -> L1Settings:
+    """Deploy with the genesis committee; what the genesis says about the L1 from then on.
+
+    `key` (32 bytes) pays on an L1 that is not ours.  Raises TestnetError.
+    """
+    if l1.kind == "url" and key is None:
+        raise TestnetError("an L1 that is not ours needs an account that pays: --l1-key")
+    if l1.chain_id == MAINNET:
+        raise TestnetError("that is the Ethereum mainnet; a testnet has no business there")
+    payer = L1Account(key or l1.funded_keys[0], l1.chain_id)
+    genesis = members.genesis
+    keys = [member.bls_key for member in genesis.committee.members]
+    weights = [member.weight for member in genesis.committee.members]
+    arguments = encode_constructor(genesis.chain_id, genesis.committee.epoch, keys, weights)
+    try:
+        contract, block = await deploy(l1.url, payer, load_contract().bytecode + arguments)
+        if l1.kind == "url":
+            await _fund(l1.url, payer, members.l1_addresses)
+    except SettlementError as error:
+        raise TestnetError(str(error)) from None
+    return L1Settings(l1.chain_id, contract, block, "tag")
+
+
+async def _fund(url: str, payer: L1Account, addresses: list[str]) -> None:
+    client = EthereumClient(url, bytes(20))
+    try:
+        head, tip = await client.head(), await client.tip()
+        nonce = await client.nonce(payer.address)
+        for offset, address in enumerate(addresses):
+            signed = payer.sign(
+                nonce=nonce + offset,
+                to=bytes.fromhex(address.removeprefix("0x")),
+                data=b"",
+                gas=TRANSFER_GAS,
+                fees=Fees(2 * head.base_fee + tip, tip),
+                value=MEMBER_FUNDS_WEI,
+            )
+            answer = await client.send(signed.raw)
+            if answer.outcome not in (SendOutcome.ACCEPTED, SendOutcome.KNOWN):
+                raise TestnetError(f"the L1 refused to fund member {offset}: {answer.text}")
+    finally:
+        await client.aclose()

@@ -1,0 +1,222 @@
+"""Making a testnet and bringing it up: an L1 with the contract, and the nodes.
+
+Everything lives in one directory: `genesis.json`, `layout.json`, `l1/`, and a directory per node
+that `sequencer start --dir` runs, by hand as well.
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sequencer.genesis import Genesis, L1Settings
+from testnet.client import NodeClient, open_session
+from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec
+from testnet.errors import TestnetError
+from testnet.l1 import L1Handle, L1LaunchError, launch_l1
+from testnet.links import Links
+from testnet.members import Members, make_members, write_members
+from testnet.report import Progress, Stage
+from testnet.state import LAYOUT_FILE, Layout
+
+START_TIMEOUT_S: Final = 60.0
+"""For all nodes to be ready: each imports libp2p, and ten of them share two cores."""
+L1_DIRECTORY: Final = "l1"
+MAINNET: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What testnet to make.  `l1` is a kind, a URL or `none`; `l1_key` (32 bytes) pays on a URL."""
+
+    directory: Path
+    nodes: int = 4
+    l1: str = "embedded"
+    seed: int = 0
+    l1_key: bytes | None = None
+    links: bool = False
+    """Link the nodes by relays that can be cut and slowed."""
+
+
+@dataclass(slots=True)
+class Testnet:
+    """A testnet that is up.  `l1` is None without one."""
+
+    __test__ = False
+
+    directory: Path
+    layout: Layout
+    genesis: Genesis
+    cluster: Cluster
+    l1: L1Handle | None
+    links: Links | None = None
+    clients: list[NodeClient] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clients = [NodeClient(spec.rpc_url) for spec in self.specs]
+
+    @property
+    def specs(self) -> list[NodeSpec]:
+        """Its nodes, in committee order."""
+        return [node.spec for node in self.cluster.nodes]
+
+    async def wait_ready(
+        self, nodes: Sequence[NodeProcess], timeout_s: float, stage: Stage | None = None
+    ) -> None:
+        """Wait until these nodes are ready for traffic.  TestnetError names those that are not."""
+        waiting = {node.spec.name: "starting" for node in nodes}
+        try:
+            async with asyncio.timeout(timeout_s), open_session() as session:
+                while waiting:
+                    for node in nodes:
+                        node.check()
+                        if node.spec.name in waiting:
+                            ready, reason = await NodeClient(node.spec.rpc_url).is_ready(session)
+                            waiting[node.spec.name] = reason
+                            if ready:
+                                del waiting[node.spec.name]
+                    if stage is not None:
+                        stage.note(f"{len(nodes) - len(waiting)} of {len(nodes)} ready")
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            lagging = "; ".join(f"{name}: {reason}" for name, reason in waiting.items())
+            raise TestnetError(f"not ready within {timeout_s:g} s: {lagging}") from None
+
+    async def aclose(self) -> None:
+        """Close every connection to the nodes."""
+        for client in self.clients:
+            await client.aclose()
+
+
+@asynccontextmanager
+async def launch(plan: Plan, progress: Progress) -> AsyncIterator[Testnet]:
+    """Bring up the testnet in `plan.directory`, a new one or the one that is there.
+
+    Whatever happens, no process is left when the block ends.
+    """
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        layout = Layout.load(plan.directory)
+        if layout is None:
+            layout, l1 = await _create(plan, progress, stack)
+        else:
+            l1 = await _reopen(plan, layout, progress, stack)
+        genesis = Genesis.load(plan.directory / "genesis.json")
+        cluster = await stack.enter_async_context(Cluster.of(layout.specs(plan.directory)))
+        links = await _start_links(layout, stack)
+        testnet = Testnet(plan.directory, layout, genesis, cluster, l1, links)
+        stack.push_async_callback(testnet.aclose)
+        with progress.stage(f"start {len(cluster.nodes)} nodes") as stage:
+            cluster.start()
+            await testnet.wait_ready(cluster.nodes, START_TIMEOUT_S, stage)
+        yield testnet
+
+
+async def _start_links(layout: Layout, stack: AsyncExitStack) -> Links | None:
+    if layout.links is None:
+        return None
+    links = Links.between([node["peer_port"] for node in layout.nodes])
+    stack.callback(links.close)
+    pairs = {pair: layout.links[f"{pair[0]}-{pair[1]}"] for pair in links.links}
+    await links.start(pairs)
+    return links
+
+
+def remove_testnet(directory: Path) -> None:
+    """Delete the testnet in `directory`, if there is one; other files are left alone."""
+    layout = Layout.load(directory)
+    if layout is None:
+        return
+    for spec in layout.specs(directory):
+        shutil.rmtree(spec.directory, ignore_errors=True)
+    shutil.rmtree(directory / L1_DIRECTORY, ignore_errors=True)
+    for name in ("genesis.json", LAYOUT_FILE):
+        (directory / name).unlink(missing_ok=True)
+
+
+async def _create(
+    plan: Plan, progress: Progress, stack: AsyncExitStack
+) -> tuple[Layout, L1Handle | None]:
+    """Make keys, genesis, L1, contract and node directories; the layout is written last."""
+    if any(plan.directory.iterdir()):
+        _refuse_foreign(plan.directory)
+    with progress.stage("keys and genesis") as stage:
+        members = await asyncio.to_thread(
+            make_members, plan.directory, plan.nodes, plan.seed, plan.links
+        )
+        stage.note(f"{plan.nodes} members, chain {members.genesis.chain_id.hex()[:16]}")
+    l1, settings, described = None, None, None
+    if plan.l1 != "none":
+        l1 = await _start_l1(plan, members, progress, stack)
+        settings = await _deploy(plan, l1, members, progress)
+        described = {
+            "kind": l1.kind,
+            "url": l1.url,
+            "chain_id": l1.chain_id,
+            "contract": "0x" + settings.contract.hex(),
+        }
+    await asyncio.to_thread(write_members, members, settings, l1.url if l1 else "")
+    layout = Layout(
+        plan.seed, members.genesis.chain_id.hex(), members.ports, described, members.link_ports
+    )
+    layout.save(plan.directory)
+    return layout, l1
+
+
+def _refuse_foreign(directory: Path) -> None:
+    allowed = {"testnet.log"}
+    if found := sorted({item.name for item in directory.iterdir()} - allowed):
+        raise TestnetError(
+            f"{directory} holds no testnet but other files ({', '.join(found[:3])}); "
+            "choose an empty directory"
+        )
+
+
+async def _start_l1(
+    plan: Plan, members: Members, progress: Progress, stack: AsyncExitStack
+) -> L1Handle:
+    with progress.stage(f"L1 {plan.l1}") as stage:
+        try:
+            l1 = await launch_l1(
+                plan.l1, plan.directory / L1_DIRECTORY, fund=tuple(members.l1_addresses)
+            )
+        except L1LaunchError as error:
+            raise TestnetError(str(error)) from None
+        stack.push_async_callback(l1.aclose)
+        stage.note(f"{l1.kind}, chain id {l1.chain_id}, {l1.url}")
+    return l1
+
+
+async def _deploy(plan: Plan, l1: L1Handle, members: Members, progress: Progress) -> L1Settings:
+    from testnet.contract import deploy_contract
+
+    with progress.stage("deploy the contract") as stage:
+        settings = await deploy_contract(l1, members, plan.l1_key)
+        stage.note(f"0x{settings.contract.hex()}")
+    return settings
+
+
+async def _reopen(
+    plan: Plan, layout: Layout, progress: Progress, stack: AsyncExitStack
+) -> L1Handle | None:
+    """Start the L1 of a testnet that is there already, where it was before."""
+    if layout.l1 is None:
+        return None
+    kind, url = str(layout.l1["kind"]), str(layout.l1["url"])
+    if kind == "anvil":
+        raise TestnetError("anvil forgets its chain when it ends; start anew with: --fresh")
+    with progress.stage(f"L1 {kind}") as stage:
+        try:
+            if kind == "url":
+                l1 = await launch_l1(url, plan.directory / L1_DIRECTORY)
+            else:
+                port = int(url.rsplit(":", 1)[1])
+                l1 = await launch_l1(kind, plan.directory / L1_DIRECTORY, port=port)
+        except L1LaunchError as error:
+            raise TestnetError(str(error)) from None
+        stack.push_async_callback(l1.aclose)
+        stage.note(f"goes on at {url}")
+    return l1

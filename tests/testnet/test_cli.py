@@ -1,0 +1,148 @@
+"""The command line: help with examples, options that are checked, errors in one sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from testnet.cli import COMMANDS, commands
+from testnet.errors import TestnetError
+from testnet.state import Layout, Running, process_started
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", "from testnet.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name):
+    result = CliRunner().invoke(commands, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"Example:  testnet {name}" in result.output
+
+
+def test_help_is_quick_since_nothing_heavy_is_imported():
+    script = (
+        "import sys; from testnet.cli import commands\n"
+        "commands.main(['run', '--help'], standalone_mode=False)\n"
+        "heavy = {'web3', 'libp2p', 'eth_account', 'aiohttp'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "--nodes", "5"], "--nodes"),
+        (["run", "--l1", "geth"], "none of auto, embedded"),
+        (["run", "--txs", "0"], "--txs"),
+        (["run", "--rate", "0"], "--rate"),
+        (["run", "--tx-size", "1"], "--tx-size"),
+        (["run", "--l1-key", "12"], "32 bytes in hex"),
+        (["bench", "--rate", "1000,fast"], "list of rates"),
+        (["bench", "--rate", "0"], "list of rates"),
+        (["l1", "explode"], "explode"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_says_what(arguments, complaint):
+    result = CliRunner().invoke(commands, arguments)
+    assert result.exit_code == 2
+    assert complaint in result.output
+
+
+def test_an_error_is_one_sentence_and_exit_code_1(tmp_path):
+    result = command("status", "--dir", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr == f"error: no testnet runs in {tmp_path}; start one with: testnet up\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["load"], ["kill", "0"], ["restart", "0"], ["l1", "stall"]]
+)
+def test_commands_for_a_running_testnet_say_that_there_is_none(tmp_path, arguments):
+    result = CliRunner().invoke(commands, [*arguments, "--dir", str(tmp_path)])
+    assert isinstance(result.exception, TestnetError)
+    assert "no testnet runs in" in str(result.exception)
+
+
+def test_down_is_idempotent(tmp_path):
+    for _ in range(2):
+        result = CliRunner().invoke(commands, ["down", "--dir", str(tmp_path)])
+        assert result.exit_code == 0
+        assert result.output == f"no testnet runs in {tmp_path}\n"
+
+
+def test_stale_state_is_detected_and_down_cleans_it_up(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    running = Running(process.pid, process_started(process.pid), 1, "t")
+    process.communicate(b"\n")
+    running.save(tmp_path)
+    status = CliRunner().invoke(commands, ["status", "--dir", str(tmp_path)])
+    assert "ended without cleaning up" in str(status.exception)
+    down = CliRunner().invoke(commands, ["down", "--dir", str(tmp_path)])
+    assert down.exit_code == 0
+    assert "was gone already" in down.output
+    assert Running.load(tmp_path) is None
+
+
+def test_a_second_up_in_a_directory_is_refused(tmp_path):
+    pid = os.getpid()
+    Running(pid, process_started(pid), 1, "t").save(tmp_path)
+    result = CliRunner().invoke(commands, ["up", "--dir", str(tmp_path)])
+    assert f"a testnet runs in {tmp_path} already" in str(result.exception)
+
+
+def test_a_directory_with_other_files_is_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("dear to somebody")
+    for arguments in (["up", "--fresh"], ["run"]):
+        result = CliRunner().invoke(commands, [*arguments, "--dir", str(tmp_path)])
+        assert isinstance(result.exception, TestnetError)
+        assert "thesis.tex" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_in_the_directory_of_a_testnet_is_refused(tmp_path):
+    node = {"name": "node-0", "rpc_port": 20_001, "peer_port": 20_002}
+    Layout(0, "ab" * 32, [node], None).save(tmp_path)
+    result = CliRunner().invoke(commands, ["run", "--dir", str(tmp_path)])
+    assert "holds a testnet already" in str(result.exception)
+
+
+def test_an_l1_that_is_not_there_is_named(tmp_path):
+    arguments = ["run", "--l1", "http://127.0.0.1:9", "--dir", str(tmp_path / "place")]
+    result = CliRunner().invoke(commands, arguments)
+    assert isinstance(result.exception, TestnetError)
+    assert "no Ethereum JSON-RPC at http://127.0.0.1:9" in str(result.exception)
+
+
+def test_a_missing_anvil_is_named(tmp_path):
+    arguments = ["run", "--l1", "anvil", "--dir", str(tmp_path / "place")]
+    nowhere = {"ANVIL": str(tmp_path / "nowhere")}
+    result = CliRunner().invoke(commands, arguments, env=nowhere)
+    assert isinstance(result.exception, TestnetError)
+    assert "anvil not found" in str(result.exception)
+
+
+def test_all_commands_are_click_commands():
+    context = click.Context(commands)
+    assert all(isinstance(commands.get_command(context, name), click.Command) for name in COMMANDS)
