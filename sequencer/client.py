@@ -149,9 +149,14 @@ class SequencerClient:
             if loop.time() >= end:
                 raise TimeoutError(f"0x{tx_hash.hex()} is not ordered after {timeout_s:g} s")
 
-    async def receipt(self, tx_hash: bytes) -> dict[str, Any] | None:
-        """The proof that a transaction is in the log, for `verify_receipt`; None if it is not."""
-        receipt: dict[str, Any] | None = await self.call("seq_getReceipt", "0x" + tx_hash.hex())
+    async def receipt(self, tx_hash: bytes, namespace: int | None = None) -> dict[str, Any] | None:
+        """The proof that a transaction is in the log, for `verify_receipt`; None if it is not.
+
+        Name the namespace where the bytes of an Ethereum hash may stand in several.
+        """
+        receipt: dict[str, Any] | None = await self.call(
+            "seq_getReceipt", "0x" + tx_hash.hex(), namespace=namespace
+        )
         return receipt
 
     async def status(self) -> dict[str, Any]:
@@ -314,9 +319,9 @@ class SyncSequencerClient:
         """As `SequencerClient.wait`."""
         return self._run(self._client.wait(tx_hash, timeout_s))
 
-    def receipt(self, tx_hash: bytes) -> dict[str, Any] | None:
+    def receipt(self, tx_hash: bytes, namespace: int | None = None) -> dict[str, Any] | None:
         """As `SequencerClient.receipt`."""
-        return self._run(self._client.receipt(tx_hash))
+        return self._run(self._client.receipt(tx_hash, namespace))
 
     def status(self) -> dict[str, Any]:
         """As `SequencerClient.status`."""

@@ -57,8 +57,9 @@ def _show(urls: tuple[str, ...], method: str, as_json: bool) -> None:
 )
 @click.argument("tx_hash", metavar="HASH")
 @url_option
+@click.option("--namespace", type=int, help="Where the same signed bytes stand in several rollups.")
 @click.option("--out", type=FILE, help="Write the receipt to this file instead of stdout.")
-def receipt(tx_hash: str, urls: tuple[str, ...], out: Path | None) -> None:
+def receipt(tx_hash: str, urls: tuple[str, ...], namespace: int | None, out: Path | None) -> None:
     """Fetch the proof that a transaction is in the log, as JSON.
 
     HASH is the transaction's id or its Ethereum hash.  Exit code 1 if it is not ordered (yet).
@@ -69,7 +70,7 @@ def receipt(tx_hash: str, urls: tuple[str, ...], out: Path | None) -> None:
 
     wanted = parse_hash(tx_hash)
     with client_errors(), SyncSequencerClient(urls) as client:
-        found = client.receipt(wanted)
+        found = client.receipt(wanted, namespace)
     if found is None:
         raise NegativeResult(f"{tx_hash} is not ordered (yet)")
     if out is None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sequencer.receipt import build_receipt
 from sequencer.rpc import params
 from sequencer.rpc.envelope import data
 from sequencer.rpc.jsonrpc import INVALID_PARAMS, Caller, Method, RpcError
@@ -49,7 +50,7 @@ class Native:
             self._rpc.submitted(len(fresh), sum(len(body) for _, body in fresh))
         return [data(ident) for ident in ids]
 
-    async def transaction(self, _caller: Caller, tx_hash: Any, wait: Any = None) -> Any:
+    async def transaction(self, caller: Caller, tx_hash: Any, wait: Any = None) -> Any:
         """Where a transaction stands: `ordered`, `pending` or `unknown`.
 
         Waits up to `wait` milliseconds for it to be ordered (default: not at all).
@@ -58,7 +59,7 @@ class Native:
         wait_ms = params.wait_ms(wait, 1, 0, self._rpc.limits.wait_max_ms)
         if wait_ms:
             await self._rpc.commits.ordered(wanted, wait_ms)
-        location = self._rpc.commits.locate(wanted)
+        location = self._rpc.commits.locate(wanted, caller.namespace)
         if location is None:
             return {"state": "pending" if self._rpc.service.pending(wanted) else "unknown"}
         view = self._rpc.views.at(location.height)
@@ -74,14 +75,13 @@ class Native:
             "settlement": self._rpc.service.settlement(location.height),
         }
 
-    def receipt(self, _caller: Caller, tx_hash: Any) -> Any:
+    def receipt(self, caller: Caller, tx_hash: Any) -> Any:
         """The proof that a transaction is in the log, for `sequencer verify`; null if it is not."""
         wanted = params.hash_bytes(tx_hash, 0)
-        if self._rpc.commits.locate(wanted) is None:
+        if self._rpc.commits.locate(wanted, caller.namespace) is None:
             return None
-        from sequencer.receipt import build_receipt
-
-        return build_receipt(self._rpc.ledger, self._rpc.service.genesis, wanted)
+        genesis = self._rpc.service.genesis
+        return build_receipt(self._rpc.ledger, genesis, wanted, caller.namespace)
 
     async def block(self, caller: Caller, height: Any, namespace: Any = None) -> Any:
         """One committed block as `seq_subscribe("transactions")` sends it; null above the head."""

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import aiohttp
 import orjson
 import pytest
+from eth_hash.auto import keccak
 
 from sequencer.collection import transaction_id
 from sequencer.config import NamespaceConfig
 from sequencer.pool import PoolFull
+from sequencer.receipt import verify_receipt
 from sequencer.rpc.limits import Limits
 from sequencer.rpc.submit import encode_submission
 from sequencer.service import Unready
@@ -276,6 +278,19 @@ async def test_native_methods_answer_about_the_log() -> None:
         block = await served.call("seq_getBlock", 1, path="/")
         assert [entry["id"] for entry in block["transactions"]] == ids
         assert await served.call("seq_getBlock", 2, path="/") is None
+
+
+async def test_the_same_signed_bytes_have_a_receipt_in_each_rollup() -> None:
+    node, raw = OrderingNode(automatic=False), signed(0)
+    node.commit((ROLLUP, raw), (5, raw))
+    tx_hash = "0x" + keccak(raw).hex()
+    async with serving(node) as served:
+        for namespace in (ROLLUP, 5):
+            receipt = await served.call("seq_getReceipt", tx_hash, path=f"/rollup/{namespace}")
+            assert verify_receipt(receipt, node.genesis).namespace == namespace
+            place = await served.call("seq_getTransaction", tx_hash, path=f"/rollup/{namespace}")
+            assert place["namespace"] == namespace
+        assert await served.call("seq_getReceipt", tx_hash, path="/rollup/6") is None
 
 
 async def test_what_is_applied_and_not_saved_is_not_there_yet() -> None:
