@@ -19,13 +19,13 @@ from consensus import messages as core
 from consensus.bls import Crypto, Signer
 from consensus.committee import Committee
 from consensus.errors import InvalidMessage
-from consensus.interface import Instant, Notice, Outgoing, Recovered
+from consensus.interface import Instant, Notice, Outgoing, Ready, Recovered
 from consensus.replica import Replica
 from consensus.rules import Rules
 from consensus.safety import SafetyRecord
 from consensus.types import Block, CommitProof
 from net.transport import PeerId, Transport
-from sequencer.batcher import Batcher, Binding, put_batches
+from sequencer.batcher import Batcher, BatcherReady, Binding, put_batches
 from sequencer.collection import Collection
 from sequencer.ledger import AppliedBlock, Ledger
 from sequencer.messages import (
@@ -39,12 +39,14 @@ from sequencer.messages import (
     channel_of,
     decode_frame,
 )
-from sequencer.pool import Pool, PoolLimits
+from sequencer.pool import Pool, PoolLimits, PoolReady
 from sequencer.store.schema import META_SAFETY, Table
 from sequencer.store.seam import Store, WriteBatch
 
 MAX_UNAPPLIED = 512
 """Committed blocks that may wait for their collections before syncing pauses."""
+MAX_EVIDENCE = 64
+"""Pieces of evidence against one member that a run of the node stores; one is enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Node:
         self._writes = WriteBatch()
         self._applied: list[AppliedBlock] = []
         self._own: deque[core.Message] = deque()
+        self._evidence: Counter[int] = Counter()
         self.invalid: Counter[int] = Counter()
         self.on_applied: Callable[[AppliedBlock], None] = _ignore
         self.on_certified: Callable[[int], None] = _ignore
@@ -260,68 +263,77 @@ class Node:
             pass
 
     def _drain(self) -> bool:
-        pool = self.pool.take()
-        if pool.arrived:
+        """One round of save, speak, apply; False when there was nothing to do."""
+        collected = self.pool.take()
+        if collected.arrived:
             self._apply()
             self.replica.collections_arrived(self._now)
         ready = self.replica.ready()
-        batches = self.batcher.take() if self.batcher is not None else None
-        if ready.record is not None:
-            self._writes.put(Table.META, META_SAFETY, ready.record.encode())
-        for block in ready.blocks:
-            self._writes.put(Table.BLOCKS, block.id, block.encode())
-        for evidence in ready.evidence:
-            encoded = evidence.encode()
-            self._writes.put(Table.EVIDENCE, sha256(encoded).digest(), encoded)
-        for collection in pool.save:
-            self.ledger.put_collection(self._writes, collection)
-        if batches is not None:
-            put_batches(self._writes, batches.save)
+        batches = self.batcher.take() if self.batcher is not None else BatcherReady()
 
-        progressed = bool(len(self._writes)) or bool(self._own)
-        self._save()
-
-        for collection in pool.broadcast:
-            self._send_all(CollectionData(collection.data))
+        self._put(ready, collected, batches)
+        saved = self._save()
+        self._speak_payload(collected)
         for outgoing in ready.messages:
-            progressed = True
             self._speak(outgoing)
-        for member, digests in pool.requests:
-            for start in range(0, len(digests), MAX_DIGESTS):
-                self._send_to(member, CollectionRequest(digests[start : start + MAX_DIGESTS]))
-        for member, digests in pool.offers:
-            self._send_to(member, CollectionOffer(digests[:MAX_DIGESTS]))
-        if batches is not None:
-            for vote in batches.broadcast:
-                self._send_all(vote)
-            for member, certificate in batches.answers:
-                self._send_to(member, certificate)
-            for number in batches.certified:
-                self.on_certified(number)
+        self._speak_batches(batches)
 
         for notice in ready.notices:
             self.on_notice(notice)
         if ready.offer_to is not None:
             self.pool.offer_to(ready.offer_to)
-            progressed = True
         for digest, hints in ready.want:
             self.pool.want([digest], hints, self._now.monotonic_ms)
-            progressed = True
         self._hear_myself()
+        self._unapplied.extend(ready.committed)
         if ready.committed:
-            progressed = True
-            self._unapplied.extend(ready.committed)
             self._apply()
-        return progressed
+        asked = bool(ready.want) or ready.offer_to is not None
+        return saved or asked or bool(ready.messages) or bool(ready.committed)
 
-    def _save(self) -> None:
-        """S1, S2: one durable transaction for all that was decided; then others may know."""
-        if len(self._writes):
+    def _put(self, ready: Ready, collected: PoolReady, batches: BatcherReady) -> None:
+        """Everything that has to be durable before anything is said (S1, S3)."""
+        writes = self._writes
+        if ready.record is not None:
+            writes.put(Table.META, META_SAFETY, ready.record.encode())
+        for block in ready.blocks:
+            writes.put(Table.BLOCKS, block.id, block.encode())
+        for evidence in ready.evidence:
+            self._evidence[evidence.member] += 1
+            if self._evidence[evidence.member] <= MAX_EVIDENCE:
+                encoded = evidence.encode()
+                writes.put(Table.EVIDENCE, sha256(encoded).digest(), encoded)
+        for collection in collected.save:
+            self.ledger.put_collection(writes, collection)
+        put_batches(writes, batches.save)
+
+    def _save(self) -> bool:
+        """S2: one durable transaction for all that was decided; then the log's readers may know."""
+        changed = bool(len(self._writes))
+        if changed:
             self._store.save(self._writes)
             self._writes = WriteBatch()
         applied, self._applied = self._applied, []
         for block in applied:
             self.on_applied(block)
+        return changed
+
+    def _speak_payload(self, collected: PoolReady) -> None:
+        for collection in collected.broadcast:
+            self._send_all(CollectionData(collection.data))
+        for member, digests in collected.requests:
+            for start in range(0, len(digests), MAX_DIGESTS):
+                self._send_to(member, CollectionRequest(digests[start : start + MAX_DIGESTS]))
+        for member, digests in collected.offers:
+            self._send_to(member, CollectionOffer(digests[:MAX_DIGESTS]))
+
+    def _speak_batches(self, batches: BatcherReady) -> None:
+        for vote in batches.broadcast:
+            self._send_all(vote)
+        for member, certificate in batches.answers:
+            self._send_to(member, certificate)
+        for number in batches.certified:
+            self.on_certified(number)
 
     def _hear_myself(self) -> None:
         own, self._own = self._own, deque()
