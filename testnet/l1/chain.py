@@ -6,7 +6,7 @@ blocks behind the head, and a reorg never reaches it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -318,17 +318,22 @@ class EmbeddedChain:
         computation, used = self._execute(state, call)
         _raise_for(computation)
         floor = floor_gas(call.data)
-        enough, short = call.gas, max(used, floor) - 1
-        optimistic = max((used + computation.get_gas_refund() + CALL_STIPEND) * 64 // 63, floor)
-        trial = min(optimistic, call.gas)
-        while short + 1 < enough and enough * 100 > short * ESTIMATE_TOLERANCE_PERCENT:
-            limited = Call(**{**vars(call), "gas": trial})
-            if self._execute(state, limited)[0].is_error:
-                short = trial
-            else:
-                enough = trial
+        optimistic = (used + computation.get_gas_refund() + CALL_STIPEND) * 64 // 63
+        for trial in (max(used, floor), max(optimistic, floor)):
+            if trial >= call.gas or self._is_enough(state, call, trial):
+                return min(trial, call.gas)
+        enough, short = call.gas, optimistic
+        while enough * 100 > short * ESTIMATE_TOLERANCE_PERCENT:
             trial = (short + enough) // 2
+            if self._is_enough(state, call, trial):
+                enough = trial
+            else:
+                short = trial
         return enough
+
+    def _is_enough(self, state: State, call: Call, gas: int) -> bool:
+        """Whether a call that succeeds with more gas does so with this much."""
+        return not self._execute(state, replace(call, gas=gas))[0].is_error
 
     @staticmethod
     def _execute(state: State, call: Any) -> tuple[Computation, int]:

@@ -2,16 +2,18 @@
 
 import asyncio
 import os
-from pathlib import Path
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
+
 from testnet.l1 import L1LaunchError, find_anvil, funded_key, launch_l1
 from testnet.l1.launch import rpc
 
 WAIT_S = 10.0
+ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def is_running(pid: int) -> bool:
@@ -24,7 +26,9 @@ def is_running(pid: int) -> bool:
 
 async def until(condition, timeout_s: float = WAIT_S) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while True:
+            if condition():
+                return
             await asyncio.sleep(0.02)
 
 
@@ -34,7 +38,9 @@ async def height(url: str) -> int:
 
 async def until_height(url: str, wanted: int) -> None:
     async with asyncio.timeout(WAIT_S):
-        while await height(url) < wanted:
+        while True:
+            if await height(url) >= wanted:
+                return
             await asyncio.sleep(0.02)
 
 
@@ -130,11 +136,10 @@ async def test_an_l1_dies_with_the_process_that_started_it(tmp_path: Path) -> No
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    root = str(Path(__file__).resolve().parents[2])
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script, str(tmp_path)),
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": ROOT},
     )
     assert parent.stdout is not None
     pid = int(await asyncio.wait_for(parent.stdout.readline(), WAIT_S))
