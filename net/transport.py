@@ -3,7 +3,9 @@
 `send` is synchronous, bounded and outcome-free. It *is* the lossy-link model: a frame that was
 accepted may still be lost, and the protocol above never learns of it. Delivery between two
 connected peers is in order per channel; across a reconnect frames may be lost, never
-half-delivered.
+half-delivered. Frames of a peer come between its `PeerUp` and its `PeerDown`, and the sender of a
+frame is authenticated. One suite of tests (tests/net/test_transport_contract.py) holds every
+implementation to this.
 """
 
 from collections.abc import Iterable
@@ -12,6 +14,7 @@ from enum import IntEnum
 from typing import Protocol
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
+"""The largest frame; nobody sends more, and a peer that announces more is disconnected."""
 
 PeerId = str
 """A libp2p peer id in base58btc (for Ed25519 keys: `12D3KooW...`)."""
@@ -65,9 +68,15 @@ class Transport(Protocol):
         ...
 
     def send(self, peer: PeerId, channel: Channel, frame: bytes) -> bool:
-        """Queue a frame; False when the peer is down or its queue is full. Never blocks."""
+        """Queue a frame; False when the peer is down or its queue is full. Never blocks.
+
+        Nobody is their own peer. ValueError above MAX_FRAME_BYTES.
+        """
         ...
 
     def broadcast(self, channel: Channel, frame: bytes, to: Iterable[PeerId]) -> int:
-        """Queue one encoded frame for several peers; how many accepted it."""
+        """Queue one frame, encoded once, for several peers; how many accepted it.
+
+        ValueError above MAX_FRAME_BYTES.
+        """
         ...

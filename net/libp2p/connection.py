@@ -149,7 +149,9 @@ class Connection(asyncio.BufferedProtocol):
         if self.reason is not None:
             return
         self._yamux.go_away()
-        self._flush()
+        self.guard(self._flush)
+        if self.reason is not None:
+            return
         self.reason = Reason.FAREWELL
         self._transport.close()
         self._end()
@@ -262,7 +264,9 @@ class Connection(asyncio.BufferedProtocol):
             async with asyncio.timeout(self._options.handshake_timeout_s):
                 protocol = await multistream.accept(stream, self._handlers)
             await self._handlers[protocol](self, stream)
-        except (StreamEnded, TimeoutError):
+        except StreamEnded:
+            stream.finish()  # the peer may have ended its half and still wait for an answer
+        except TimeoutError:
             stream.reset()
 
     def _add_stream(self, stream_id: int, priority: int) -> Stream:
@@ -279,9 +283,7 @@ class Connection(asyncio.BufferedProtocol):
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
             self._senders.remove(stream)
-            stream.queue.clear()
-            stream.on_end()
-            stream.on_gone()
+            stream.on_lost()
 
     # -- asyncio: sending
 

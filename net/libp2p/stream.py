@@ -41,9 +41,11 @@ class Stream:
         self.queue = SendQueue()
         self.is_finishing = False
         self.has_ended = False
-        """The peer will send no more, or the stream is gone."""
+        """The peer will send no more; it may still read."""
+        self.is_gone = False
+        """Over in both directions, or lost with its connection."""
         self.on_gone: Callable[[], None] = lambda: None
-        """Called when the stream is over in both directions, or lost."""
+        """Called when the stream is gone."""
         self._owner = owner
         self._buffer = bytearray()
         self._receiver: Callable[[memoryview], None] | None = None
@@ -91,10 +93,10 @@ class Stream:
 
     async def drain(self) -> None:
         """Wait until everything queued is sent; StreamEnded if the stream is gone."""
-        while self.queue.size:
-            if self.has_ended:
-                raise StreamEnded(f"stream {self.id} ended")
+        while self.queue.size and not self.is_gone:
             await self._wait()
+        if self.is_gone:
+            raise StreamEnded(f"stream {self.id} is gone")
 
     def finish(self) -> None:
         """Send no more after what is queued."""
@@ -119,6 +121,13 @@ class Stream:
         """The peer will send no more."""
         self.has_ended = True
         self.wake()
+
+    def on_lost(self) -> None:
+        """The stream is over in both directions, or lost with its connection."""
+        self.is_gone = True
+        self.queue.clear()
+        self.on_end()
+        self.on_gone()
 
     def wake(self) -> None:
         """Something changed that a reader or writer may wait for."""

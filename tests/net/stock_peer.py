@@ -43,7 +43,8 @@ async def main(seed: bytes, peer: ID, port: int) -> None:
             length = int.from_bytes(await read_exactly(stream, 4), "big")
             frame = await read_exactly(stream, length)
             tell(frame=frame.hex(), protocol=str(stream.get_protocol()))
-            await echoes.send(frame)
+            if stream.get_protocol() == CONTROL:
+                await echoes.send(frame)
 
     host.set_stream_handler(CONTROL, serve_frames)
     host.set_stream_handler(BULK, serve_frames)

@@ -390,6 +390,16 @@ async def test_a_member_that_closes_its_half_of_our_channel_is_still_written_to(
     await intruder.close()
 
 
+async def test_a_ping_that_ends_its_half_at_once_is_still_answered(honest: list[Mesh]) -> None:
+    intruder = await Intruder.admitted(honest[0], MEMBER)
+    asked = GREETING + multistream.encode("/ipfs/ping/1.0.0")
+    for stream in range(1, 2 * QUICK.streams + 20, 2):
+        challenge = os.urandom(32)
+        intruder.say(data(stream, asked, SYN) + data(stream, challenge, FIN))
+        await intruder.listen_for(challenge)
+    await intruder.close()
+
+
 async def test_the_newest_connection_of_a_member_counts(honest: list[Mesh]) -> None:
     mesh = honest[0]
     first = await Intruder.admitted(mesh, MEMBER)
