@@ -13,12 +13,12 @@ Quorum. `q = floor(2 * total / 3) + 1` by weight. Echo threshold: `total - q + 1
 Messages. Every signed byte string is a domain of its own, the chain id (digest of the genesis
 core), the epoch, then its fields.
 
-| message    | signed fields                                 | certificate                           |
-|------------|-----------------------------------------------|---------------------------------------|
-| Proposal   | the block's id (Ed25519)                      | none; two of a round are evidence     |
-| Vote       | round, block id                               | QuorumCertificate                     |
-| CommitVote | round, height, block id, next committee       | CommitCertificate                     |
-| Timeout    | round, round of the sender's high QC          | TimeoutCertificate with that QC       |
+| message    | signed fields                          | certificate                           |
+|------------|----------------------------------------|---------------------------------------|
+| Proposal   | the block's id (Ed25519)               | none; two of a round are evidence     |
+| Vote       | round, block id                        | QuorumCertificate                     |
+| CommitVote | round, height, block id, next committee | CommitCertificate                     |
+| Timeout    | round, round of the sender's high QC   | TimeoutCertificate with that QC       |
 
 Rules, and where they are kept.
 
@@ -28,13 +28,15 @@ Entering a round (`replica`, `pacemaker`)
       the TC's highest.
   E3  Timeouts for my round beyond the echo threshold make me time out too, once.
   E4  The signed timeout is re-sent unchanged every base period and when a peer connects, with the
-      newest certificates.
-  E5  A message for a round below mine is answered, rate-limited, with my newest certificates; an
-      echo threshold of members beyond my window starts a sync.
-Proposing (`safety.propose`, `replica`)
+      newest certificates. With it, and once halfway through a slow round, go the stored proposal
+      and vote of the round and the stored commit vote above the head: they may have been lost.
+  E5  A message for a round below mine, or a timeout that knows a lower commit certificate, is
+      answered, rate-limited, with my newest certificates; an echo threshold of members beyond my
+      window starts a sync.
+Proposing (`safety.propose`, `ordering`)
   P1  One proposal per round, ever, across restarts.
   P2  A leader proposes when there is work (T4) or after the idle heartbeat.
-Voting (`safety.vote`, `replica`)
+Voting (`safety.vote`, `ordering.judge`, `verifier`, `replica`)
   V1  At most one block per round, in rising rounds; asked again, the stored vote.
   V2  The block's QC is of the round before, or its TC is and its QC is at least as high as the
       highest the TC names. A TC is always verified: two of one round may differ in this.
@@ -73,7 +75,7 @@ Counting (`aggregator`)
   Q3  Only rounds within a bounded window are stored.
 Leaders (`committee`)
   Ld1 The leader is a function of (committee, round) alone, weighted by stake.
-Sync (`fetcher`, `replica`)
+Sync (`fetcher`, `server`, `replica`)
   Y1  A member can always fall back to sync and return by itself.
   Y2  Signers of a QC hold the block; everybody is tried; ranges are bounded and believed only
       through the hash chain to my committed head and a proof.

@@ -87,6 +87,7 @@ class Slot:
     ballot: Ballot
     content: bytes
     verified: bool
+    accused: bool = False
 
 
 class Tally:
@@ -150,15 +151,17 @@ class Tally:
 
     def _conflict(self, slots: dict[int, Slot], known: Slot, ballot: Ballot, signed: bytes) -> bool:
         """Q1: the first counts, unless it was forged; two good ones are evidence."""
-        if isinstance(ballot, Timeout):
+        if isinstance(ballot, Timeout) or known.accused:
             return False
         if not self._is_signed(ballot, signed):
             raise InvalidMessage(f"forged signature of member {ballot.voter}")
         known.verified = known.verified or self._is_signed(known.ballot, known.content)
         if not known.verified:
+            self._barred.add(ballot.voter)
             slots[ballot.voter] = Slot(ballot, signed, True)
             return True
         assert isinstance(known.ballot, Vote | CommitVote)
+        known.accused = True
         self.evidence.append(
             Evidence(ballot.epoch, ballot.round, ballot.voter, known.ballot, ballot)
         )

@@ -1,20 +1,20 @@
 """What to ask others for: single missing blocks, and ranges of committed ones (Y1, Y2, Y3).
 
 A missing block is one that a certificate names, directly or through its descendants; whoever
-signed the certificate is asked first, then everybody in turn. Falling behind by more than one
+signed the certificate is asked first, then everybody in turn. What is missing is worked out anew
+at every event, so nothing is asked for longer than it is needed. Falling behind by more than one
 reply starts a range sync: one member at a time is asked for committed blocks above my head, which
 needs nobody to make progress meanwhile. Answers are believed only through hashes and proofs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from consensus.blocktree import BlockTree
 from consensus.messages import MAX_BLOCKS_PER_REPLY, BlockRequest, SyncRequest
 from consensus.types import members_of
 
-MAX_WANTED = 16
-"""Q3: missing blocks asked for at a time."""
+WORTHWHILE_RANGE = 32
+"""A member whose ranges are shorter is not asked twice in a row: it may be holding me up."""
 
 
 @dataclass(slots=True)
@@ -29,8 +29,6 @@ class Wanted:
 class Fetcher:
     """Requests under way. Members are asked in turn, again every `retry_ms`."""
 
-    MAX_SERVED = MAX_BLOCKS_PER_REPLY
-
     def __init__(self, committee_size: int, me: int | None, retry_ms: int) -> None:
         self._others = [index for index in range(committee_size) if index != me]
         self._retry_ms = retry_ms
@@ -39,7 +37,8 @@ class Fetcher:
         self._asked: int | None = None
         self._fruitless = 0
         self._sync_at = 0
-        self._next_member = (me or 0) % max(1, len(self._others))
+        self._rest_until = 0
+        self._turn = me or 0
         self.syncing = False
         self.paused = False
 
@@ -54,24 +53,30 @@ class Fetcher:
             times.append(self._sync_at)
         return min(times) if times else None
 
-    def want(self, block_id: bytes, signers: bytes, now: int) -> None:
-        """Ask for a block until it comes; nothing while a range sync is under way."""
-        if self.syncing or block_id in self._wanted or not self._others:
-            return
-        if len(self._wanted) >= MAX_WANTED:
-            del self._wanted[next(iter(self._wanted))]
-        first = [index for index in members_of(signers) if index in self._others]
-        rest = [index for index in self._others if index not in first]
-        self._wanted[block_id] = Wanted(first + rest, 0, now)
+    # ------------------------------------------------------------------ single blocks
 
-    def received(self, block_id: bytes) -> bool:
-        """Whether this block was asked for; it no longer is."""
-        return self._wanted.pop(block_id, None) is not None
+    def want(self, missing: Mapping[bytes, bytes], now: int) -> None:
+        """The missing blocks with the signers to ask first; all others need not be asked for.
 
-    def forget(self, tree: BlockTree) -> None:
-        """Drop requests for blocks that came another way."""
-        for block_id in [known for known in self._wanted if known in tree]:
+        Nothing is asked for by its id while a range sync is under way.
+        """
+        if self.syncing or not self._others:
+            missing = {}
+        for block_id in [known for known in self._wanted if known not in missing]:
             del self._wanted[block_id]
+        for block_id, signers in missing.items():
+            if block_id not in self._wanted:
+                first = [index for index in members_of(signers) if index in self._others]
+                rest = [index for index in self._others if index not in first]
+                turn = self._turn % max(1, len(first))
+                self._turn += 1
+                self._wanted[block_id] = Wanted(first[turn:] + first[:turn] + rest, 0, now)
+
+    def is_wanted(self, block_id: bytes) -> bool:
+        """Whether this block was asked for."""
+        return block_id in self._wanted
+
+    # ------------------------------------------------------------------ ranges
 
     def ahead(self, member: int, weight: Callable[[Iterable[int]], int]) -> int:
         """Note a member that is beyond my window; the weight of all such."""
@@ -79,8 +84,8 @@ class Fetcher:
         return weight(sorted(self._ahead))
 
     def start_sync(self, now: int) -> bool:
-        """Begin a range sync; False when one is under way or there is nobody to ask."""
-        if self.syncing or not self._others:
+        """Begin a range sync; False when one is under way, or has just found nothing."""
+        if self.syncing or not self._others or now < self._rest_until:
             return False
         self.syncing = True
         self._wanted.clear()
@@ -90,26 +95,31 @@ class Fetcher:
         self._sync_at = now
         return True
 
-    def sync_answered(self, member: int) -> bool:
-        """Whether this member was the one that was asked."""
-        if not self.syncing or self._asked != member:
-            return False
-        self._asked = None
-        self._next_member += 1
-        return True
-
-    def sync_progress(self, now: int) -> None:
-        """The range was good: ask the same member for the next one at once."""
-        self._next_member -= 1
+    def sync_progress(self, blocks: int, now: int) -> None:
+        """A range was good: go on at once, with the same member if it gave plenty."""
         self._fruitless = 0
+        self._asked = None
         self._sync_at = now
+        if blocks < WORTHWHILE_RANGE:
+            self._turn += 1
 
-    def sync_exhausted(self, now: int) -> None:
-        """The member had nothing for me; done when nobody has."""
+    def sync_fruitless(self, member: int, now: int) -> None:
+        """The member that was asked had nothing for me, or lied; done when nobody has more."""
+        if not self.syncing or member != self._asked:
+            return
+        self._asked = None
+        self._turn += 1
         self._fruitless += 1
         self._sync_at = now
         if self._fruitless >= len(self._others):
-            self.syncing = False
+            self.end_sync()
+            self._rest_until = now + 4 * self._retry_ms
+
+    def end_sync(self) -> None:
+        """What is left can be fetched by its id."""
+        self.syncing = False
+
+    # ------------------------------------------------------------------ out
 
     def requests(self, now: int, head_height: int) -> list[tuple[int, BlockRequest | SyncRequest]]:
         """What is due now, each for one member."""
@@ -127,7 +137,12 @@ class Fetcher:
 
     def _next_to_ask(self) -> int:
         if self._asked is not None:
-            self._next_member += 1
+            self._turn += 1
             self._fruitless += 1
-        self._asked = self._others[self._next_member % len(self._others)]
+        self._asked = self._others[self._turn % len(self._others)]
         return self._asked
+
+
+def is_long(gap_height: int | None, head_height: int) -> bool:
+    """Whether one reply cannot bridge the blocks from the head up to a gap."""
+    return gap_height is not None and gap_height - head_height > MAX_BLOCKS_PER_REPLY

@@ -27,10 +27,10 @@ class Pacemaker:
         self.timed_out = False
         self.working = False
         self.deadline = now
-        self._start(now, working=False)
+        self._start(now)
 
-    def enter(self, round: int, by_timeout: bool, now: int, working: bool) -> None:
-        """E1: a certificate of the round before opens `round`."""
+    def enter(self, round: int, by_timeout: bool, now: int) -> None:
+        """E1: a certificate of the round before opens `round`; `work_arrived` may follow."""
         assert round > self.round
         leader = self._committee.leader(round - 1)
         if by_timeout:
@@ -42,14 +42,13 @@ class Pacemaker:
                 spent = min(now - self.entered_at, self._rules.base_timeout_ms)
                 self._typical_round_ms = (7 * self._typical_round_ms + spent) // 8
         self.round = round
-        self._start(now, working)
+        self._start(now)
 
-    def _start(self, now: int, working: bool) -> None:
+    def _start(self, now: int) -> None:
         self.entered_at = now
         self.timed_out = False
-        self.working = working
-        idle = 0 if working else self._rules.idle_heartbeat_ms
-        self.deadline = now + idle + self.timer()
+        self.working = False
+        self.deadline = now + self._rules.idle_heartbeat_ms + self.timer()
 
     def work_arrived(self, now: int) -> None:
         """T4: work may shorten the deadline, never extend it."""
@@ -92,9 +91,10 @@ class Pacemaker:
             return min(rules.base_timeout_ms // 2, quick)
         timer = rules.base_timeout_ms
         for _ in range(beyond):
-            timer = timer * rules.timeout_growth_percent // 100
-            if timer >= rules.max_timeout_ms:
-                return rules.max_timeout_ms
+            grown = min(timer * rules.timeout_growth_percent // 100, rules.max_timeout_ms)
+            if grown == timer:
+                break
+            timer = grown
         return timer
 
     def _is_failing(self, leader: int) -> bool:

@@ -167,6 +167,8 @@ class Safety:
             return Refusal("V1", f"already voted for another block in round {block.round}")
         if block.round <= record.highest_timeout_round:
             return Refusal("T1", f"already timed out in round {record.highest_timeout_round}")
+        if block.round != record.round:
+            return Refusal("V4", f"I am in round {record.round}")
         if not follows_certificates(block):
             return Refusal("V2", "neither a QC nor a TC of the round before justifies the block")
         if record.high_qc.round < block.qc.round:
@@ -237,4 +239,6 @@ def follows_certificates(block: Block) -> bool:
     """V2, E2: the block's QC, or its TC and a QC at least as high, is of the round before."""
     if block.tc is None:
         return block.qc.round + 1 == block.round
-    return block.tc.round + 1 == block.round and block.qc.round >= block.tc.high_qc_round
+    return (
+        block.tc.round + 1 == block.round and block.tc.high_qc_round <= block.qc.round < block.round
+    )
