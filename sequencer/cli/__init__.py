@@ -10,6 +10,7 @@ import click
 
 COMMANDS: Final = {
     "keys": ("sequencer.cli.keys:keys", "Create, import and show a node's keys."),
+    "genesis": ("sequencer.cli.genesis:genesis", "Found a network: committee, rules, contract."),
     "init": ("sequencer.cli.node:init", "Prepare a directory for a node of a network."),
     "start": ("sequencer.cli.node:start", "Run a node until it is told to stop."),
     "doctor": ("sequencer.cli.doctor:doctor", "Check a node's directory and surroundings."),
