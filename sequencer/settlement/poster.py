@@ -106,6 +106,7 @@ class Poster:
         self._actions: list[Action] = []
         self._milestones: list[tuple[int, int]] = []
         self._not_before = 0
+        self._reverted = 0
         self._alarms = Alarms(self._tell)
         self._progress = Progress(settings.confirmations, self._tell)
         self._watch = L1Watch(settings, self._alarms)
@@ -219,11 +220,20 @@ class Poster:
             self._end(attempt, Stage.TAKEN_OVER, "accepted from another member first")
         elif not receipt.succeeded:
             self._end(attempt, Stage.REVERTED, "the contract refused it")
-            self._hold_off("post", f"batch {attempt.number}: 0x{version.tx_hash.hex()} reverted")
+            self._after_revert(attempt.number, version)
         elif view.final_next > attempt.number:
             self._end(attempt, Stage.FINAL, "")
         elif attempt.stage is not Stage.MINED:
             self._enter(attempt, Stage.MINED, f"in L1 block {receipt.block_number}")
+
+    def _after_revert(self, number: int, version: Version) -> None:
+        """Once is the weather: a reorg may put our batch before the one it follows. Twice is not,
+        since the call succeeded in the simulation each time."""
+        if self._reverted == number:
+            self._hold_off("post", f"batch {number}: 0x{version.tx_hash.hex()} reverted again")
+        else:
+            self._wait_blocks(1)
+        self._reverted = number
 
     def _push(self, attempt: _Attempt, flight: Flight, view: L1View) -> None:
         """It is not mined: send it again, dearer, or cancelled."""

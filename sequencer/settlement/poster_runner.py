@@ -15,7 +15,9 @@ from sequencer.settlement.account import SignedTransaction, TransactionSigner
 from sequencer.settlement.client import (
     Accepted,
     CallReverted,
+    InvalidAnswer,
     L1Block,
+    L1Refused,
     Receipt,
     SendAnswer,
     SendOutcome,
@@ -51,7 +53,7 @@ TOKENS_PER_NONZERO_BYTE = 4
 EXECUTION_GAS = 700_000
 """Upper bound of what the contract spends: certificate, keccak and memory of 120 KiB, log."""
 MAX_TORN_READS = 10
-"""Readings in a row that contradict themselves before it is called an error."""
+"""Readings in a row that fail or contradict themselves before it is called an error."""
 MAX_KEPT_TRANSACTIONS = 8
 """Signed transactions whose bytes are kept; older ones are signed again when they are needed."""
 
@@ -167,17 +169,27 @@ class PosterRunner:
         final, head = await self._client.finalized(), await self._client.head()
         certified = self._port.latest_certified()
         if self._last is not None and self._last[0] == final and self._is_settled(head):
-            view = replace(self._last[1], certified=certified)
+            view: L1View | None = replace(self._last[1], certified=certified)
         else:
-            read = await self._read(final, head, certified)
-            if read is None:
-                self._torn_reads += 1
-                if self._torn_reads >= MAX_TORN_READS:
-                    raise SettlementError("its events and its states contradict each other")
-                return None
-            view = read
-        self._torn_reads = 0
-        self._last = (final, view)
+            view = await self._read_if_it_stands(final, head, certified)
+        if view is not None:
+            self._torn_reads = 0
+            self._last = (final, view)
+        return view
+
+    async def _read_if_it_stands(
+        self, final: L1Block, head: L1Block, certified: int
+    ) -> L1View | None:
+        """A reorg makes blocks unknown and readings contradict each other; for a while."""
+        reason = "its events and its states contradict each other"
+        try:
+            view = await self._read(final, head, certified)
+        except (L1Refused, InvalidAnswer) as error:
+            view, reason = None, str(error)
+        if view is None:
+            self._torn_reads += 1
+            if self._torn_reads >= MAX_TORN_READS:
+                raise SettlementError(reason)
         return view
 
     def _is_settled(self, head: L1Block) -> bool:

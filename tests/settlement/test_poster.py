@@ -476,7 +476,9 @@ def test_a_reorg_takes_out_several_and_all_are_sent_in_order_of_their_nonces() -
 def test_saved_transactions_are_sent_again_after_a_restart() -> None:
     found = new_poster(3, saved=encode_state([Flight(1, 5, [version(1), version(2)])]))
     assert found.watched() == [tx(1), tx(2)]
-    assert acts(found.step(CERTIFIED, 0)) == [Send(1, 5, version(2))]
+    actions = found.step(CERTIFIED, 0)
+    assert acts(actions) == [Send(1, 5, version(2))]
+    assert stages(actions) == []
 
 
 @pytest.mark.parametrize(
@@ -526,15 +528,21 @@ def test_a_late_duplicate_that_was_mined_is_a_takeover() -> None:
     assert not [notice for notice in told(actions) if isinstance(notice, Alarm)]
 
 
-def test_a_revert_for_another_reason_alarms_and_leaves_time_to_the_others() -> None:
+def test_a_revert_for_another_reason_alarms_when_it_happens_again() -> None:
     found = sent()
-    failed = {tx(1): receipt(1, 101, succeeded=False)}
-    reverted = at(CERTIFIED, 101, nonce=6, receipts=failed)
-    actions = found.step(reverted, 1)
+    failed = at(CERTIFIED, 101, nonce=6, receipts={tx(1): receipt(1, 101, succeeded=False)})
+    actions = found.step(failed, 1)
+    assert stages(actions) == [Stage.REVERTED]
+    assert not [notice for notice in told(actions) if isinstance(notice, Alarm)]
+    assert acts(found.step(at(CERTIFIED, 102, nonce=6), 2)) == [Simulate(1)]
+    found.step(Simulated(1, GAS), 2)
+    found.step(Signed(1, 6, version(2)), 2)
+    again = at(CERTIFIED, 103, nonce=7, receipts={tx(2): receipt(2, 103, succeeded=False)})
+    actions = found.step(again, 3)
     assert stages(actions) == [Stage.REVERTED]
     assert "post" in [notice.topic for notice in told(actions) if isinstance(notice, Alarm)]
-    assert acts(found.step(at(CERTIFIED, 103, nonce=6), 2)) == []
-    assert acts(found.step(at(CERTIFIED, 104, nonce=6), 3)) == [Simulate(1)]
+    assert acts(found.step(at(CERTIFIED, 105, nonce=7), 4)) == []
+    assert acts(found.step(at(CERTIFIED, 106, nonce=7), 5)) == [Simulate(1)]
 
 
 # progress of all batches
