@@ -156,7 +156,8 @@ class Pool:
     @property
     def pending_bytes(self) -> int:
         """My clients' transactions that are not committed, in bytes."""
-        return self._open_bytes + self._author_bytes[self._me]
+        waiting = self._open_bytes if self._open else 0
+        return waiting + self._author_bytes[self._me]
 
     def _fill(self, transactions: Sequence[tuple[int, bytes]], now: int) -> None:
         for transaction in transactions:
