@@ -69,8 +69,8 @@ def examine(directory: Path) -> Iterator[Finding]:
     yield _check_disk(directory)
     yield _check_open_files()
     if config is not None:
-        yield _check_port("peers", config.network.address)
-        yield _check_port("clients", config.rpc.address)
+        yield _check_port("listen", config.network.address)
+        yield _check_port("rpc", config.rpc.address)
     if genesis is not None and config is not None:
         yield from _check_peers(genesis, directory)
         yield from asyncio.run(_check_l1(genesis, config))

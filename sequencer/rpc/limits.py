@@ -14,13 +14,18 @@ class Limits:
     body_s: float = 20.0
     """A request body has to arrive within this time."""
     json_body_bytes: int = 8 * 1024 * 1024
-    """One JSON-RPC body, or one WebSocket message."""
+    """One JSON-RPC body."""
+    websocket_message_bytes: int = 1024 * 1024
+    """One message of a WebSocket client."""
     submit_body_bytes: int = 16 * 1024 * 1024
     """One body of `POST /submit`."""
     submit_transactions: int = 65_536
     """Transactions in one body of `POST /submit` or one `seq_submit`."""
-    bodies_in_memory_bytes: int = 256 * 1024 * 1024
-    """Bodies that are being read or answered at the same time."""
+    incoming_bytes: int = 256 * 1024 * 1024
+    """Bodies and messages that are being read or answered, all together; above it, 503."""
+    outgoing_bytes: int = 256 * 1024 * 1024
+    """Large answers and events that clients have not taken yet, all together; above it, 503, and
+    subscribers are disconnected; they resume where they were."""
     batch_calls: int = 1_000
     """Calls in one JSON-RPC batch (geth's default)."""
     response_bytes: int = 25_000_000
@@ -29,11 +34,8 @@ class Limits:
     """Open WebSocket connections."""
     subscriptions: int = 64
     """Subscriptions of one WebSocket connection."""
-    unread_bytes: int = 256 * 1024 * 1024
-    """Messages that WebSocket clients have not taken, all together; above it, the next to be sent
-    something is disconnected."""
     send_s: float = 30.0
-    """A subscriber that takes no byte for so long is disconnected; it resumes where it was."""
+    """A client that does not take a large answer or an event within this time is disconnected."""
     waiters: int = 4_096
     """Calls that wait for a transaction to be ordered."""
     wait_default_ms: int = 2_000

@@ -87,7 +87,7 @@ class Native:
         """One committed block as `seq_subscribe("transactions")` sends it; null above the head."""
         number = params.number(height, 0)
         only = caller.namespace if namespace is None else params.number(namespace, 1)
-        if self._rpc.views.at(number) is None:
+        if number > self._rpc.commits.height:
             return None
         return await self._rpc.views.event_renderer(only, True)(number)
 

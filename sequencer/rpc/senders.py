@@ -2,14 +2,15 @@
 
 A node recovers the sender of a signed transaction once, when it admits it.  Of transactions that
 others admitted it learns here: in the background, in small turns, for the namespaces in question
-only (policy `ethereum`, or asked about by an Ethereum client), newest `BACKLOG_ENTRIES` first in
-doubt.  Under more load than that the nonces of other nodes' senders lag or are missed, and are
-right again with the sender's next transaction.
+only (policy `ethereum`, or asked about by an Ethereum client).  Where more comes in than that, the
+oldest of `BACKLOG_ENTRIES` are passed over: nonces of other nodes' senders lag then, and are right
+again with the sender's next transaction.
 """
 
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from sequencer.config import NamespaceConfig
@@ -25,6 +26,8 @@ BACKLOG_ENTRIES: Final = 4_096
 """Ordered transactions whose sender is not recovered yet; also what is read back at the start."""
 WATCHED_NAMESPACES: Final = 256
 """Namespaces whose senders are followed, the least recently asked about is dropped."""
+READING_PAUSE_S: Final = 1.0
+"""Between two namespaces whose past is read because somebody asked about them."""
 TURN: Final = 8
 """Senders recovered before others get the event loop (some 0.5 ms)."""
 TURN_WHEN_ASKED: Final = 32
@@ -55,9 +58,14 @@ class Senders:
         self._admitted: OrderedDict[tuple[int, bytes], EthereumTransaction] = OrderedDict()
         self._wake = asyncio.Event()
         self._watched: OrderedDict[int, None] = OrderedDict()
-        for namespace, settings in service.config.namespaces.items():
-            if settings.policy == "ethereum":
-                self.watch(namespace)
+        self._next_reading = 0.0
+        self._configured = {
+            namespace
+            for namespace, settings in service.config.namespaces.items()
+            if settings.policy == "ethereum"
+        }
+        if self._configured:
+            self._read_back(self._configured)
         self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
@@ -68,26 +76,49 @@ class Senders:
 
     def watch(self, namespace: int) -> None:
         """Follow the senders of a namespace, from its recent past on."""
+        if namespace in self._configured:
+            return
         if namespace in self._watched:
             self._watched.move_to_end(namespace)
             return
+        now = asyncio.get_running_loop().time()
+        if now < self._next_reading:
+            return  # asked again, it is watched then
+        self._next_reading = now + READING_PAUSE_S
         self._watched[namespace] = None
         if len(self._watched) > WATCHED_NAMESPACES:
             self._watched.popitem(last=False)
+        self._read_back({namespace})
+
+    def _read_back(self, namespaces: set[int]) -> None:
         end = self._ledger.head.next_position
         first = max(0, end - BACKLOG_ENTRIES)
-        for entry in self._ledger.entries(first, end - first):
-            if entry.namespace == namespace:
-                self._backlog.append((namespace, entry.transaction))
-        self._wake.set()
+        self._note(
+            (entry.namespace, entry.transaction)
+            for entry in self._ledger.entries(first, end - first)
+            if entry.namespace in namespaces
+        )
 
     def on_commit(self, applied: "AppliedBlock") -> None:
         """Note the transactions of watched namespaces in a new block."""
-        if not self._watched:
-            return
-        watched = self._watched
-        self._backlog.extend(entry for entry in applied.transactions if entry[0] in watched)
-        self._wake.set()
+        watched, configured = self._watched, self._configured
+        if watched or configured:
+            self._note(
+                entry
+                for entry in applied.transactions
+                if entry[0] in watched or entry[0] in configured
+            )
+
+    def _note(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Count what was admitted here at once, and what was not when there is time."""
+        for entry in entries:
+            known = self._admitted.pop(entry, None)
+            if known is None:
+                self._backlog.append(entry)
+            else:
+                self.accounts.ordered(entry[0], known.sender, known.nonce)
+        if self._backlog:
+            self._wake.set()
 
     def admitted(self, namespace: int, raw: bytes, transaction: EthereumTransaction) -> None:
         """Note a transaction that this node has just taken: its sender is known."""
@@ -110,7 +141,7 @@ class Senders:
     def _catch_up(self, most: int) -> None:
         for _ in range(min(most, len(self._backlog))):
             namespace, raw = self._backlog.popleft()
-            found = self._admitted.pop((namespace, raw), None) or sender_of(namespace, raw)
+            found = sender_of(namespace, raw)
             if found is not None:
                 self.accounts.ordered(namespace, found.sender, found.nonce)
 

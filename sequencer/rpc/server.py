@@ -10,13 +10,14 @@ Answers carry `Access-Control-Allow-Origin: *`: nothing here depends on who asks
 """
 
 import asyncio
-import logging
+import resource
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from sequencer.rpc.bodies import Bodies, Refused
 from sequencer.rpc.jsonrpc import (
     LIMIT_EXCEEDED,
     UNAVAILABLE,
@@ -30,8 +31,6 @@ from sequencer.rpc.params import parse_number
 from sequencer.rpc.submit import take_submission, transaction_ids
 from sequencer.rpc.websocket import WebSockets
 from sequencer.service import NodeService
-
-log = logging.getLogger(__name__)
 
 JSON: Final = {"Content-Type": "application/json", "Access-Control-Allow-Origin": "*"}
 TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Access-Control-Allow-Origin": "*"}
@@ -48,17 +47,10 @@ BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-A
     b"Content-Type: text/plain\r\nContent-Length: 21\r\n\r\ntoo many connections\n"
 )
 STOP_GRACE_S: Final = 2.0
+OTHER_FILES: Final = 256
+"""Open files that are not clients: the store, the other members, the L1, logs."""
+WANTED_FILES: Final = 4_096
 _SUBMIT_STATUS: Final = {LIMIT_EXCEEDED: 429, UNAVAILABLE: 503}
-
-
-class Refused(Exception):
-    """An HTTP answer other than 200: status, a sentence, and headers to add."""
-
-    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.headers = headers or {}
 
 
 class _TooMany(asyncio.Protocol):
@@ -68,6 +60,15 @@ class _TooMany(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         transport.write(BUSY)
         transport.close()
+
+
+def _files_for_connections() -> int:
+    """How many connections this process may have open, its other files set aside."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < WANTED_FILES:
+        soft = min(WANTED_FILES, hard) if hard != resource.RLIM_INFINITY else WANTED_FILES
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, soft - OTHER_FILES)
 
 
 def response(body: bytes, headers: dict[str, str], status: int = 200) -> web.Response:
@@ -81,7 +82,7 @@ class RpcServer:
     def __init__(self, service: NodeService, limits: Limits | None = None) -> None:
         self._service = service
         self._limits = limits or Limits()
-        self._bodies_bytes = 0
+        self._bodies = Bodies(self._limits)
         self._listener: asyncio.Server | None = None
         self._web: web.Server | None = None
         self._gets: dict[str, Callable[[], web.Response]] = {
@@ -95,8 +96,9 @@ class RpcServer:
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; returns the address, with the port that was chosen if `port` is 0."""
         loop = asyncio.get_running_loop()
+        self._most_connections = min(self._limits.connections, _files_for_connections())
         self.rpc = Rpc(self._service, self._limits)
-        self._websockets = WebSockets(self.rpc, self._limits)
+        self._websockets = WebSockets(self.rpc, self._bodies, self._limits)
         self._web = web.Server(
             self._handle,
             handler_cancellation=True,
@@ -122,7 +124,7 @@ class RpcServer:
 
     def _accept(self) -> asyncio.Protocol:
         assert self._web is not None
-        if len(self._web.connections) >= self._limits.connections:
+        if len(self._web.connections) >= self._most_connections:
             return _TooMany()
         return self._web()
 
@@ -167,38 +169,13 @@ class RpcServer:
             raise Refused(405, "send a POST, or open a WebSocket", {"Allow": "POST, OPTIONS"})
         submit = request.path == "/submit"
         limit = self._limits.submit_body_bytes if submit else self._limits.json_body_bytes
-        size = self._reserve(request, limit)
+        bodies = self._bodies
+        size = bodies.reserve(request, limit)
         try:
-            return await answer(Body(await self._read(request, limit), request))
+            body = Body(await bodies.read(request, limit), request)
+            return await bodies.send(request, await answer(body))
         finally:
-            self._bodies_bytes -= size
-
-    def _reserve(self, request: web.BaseRequest, limit: int) -> int:
-        """Account for a body before a byte of it is read; returns the bytes reserved."""
-        size = request.content_length
-        if size is None:
-            size = limit if request.body_exists else 0
-        if size > limit:
-            raise Refused(413, f"content length too large ({size}>{limit})")
-        if self._bodies_bytes + size > self._limits.bodies_in_memory_bytes:
-            raise Refused(503, "too many requests at once, try again", {"Retry-After": "1"})
-        self._bodies_bytes += size
-        return size
-
-    async def _read(self, request: web.BaseRequest, limit: int) -> bytes:
-        content = request.content
-        if content.is_eof():
-            return _bounded(content.read_nowait(-1), limit)
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(self._limits.body_s):
-                async for part in content.iter_any():
-                    parts.append(_bounded(part, limit - size))
-                    size += len(part)
-        except TimeoutError:
-            seconds = self._limits.body_s
-            raise Refused(408, f"the body did not arrive within {seconds:g} s") from None
-        return b"".join(parts)
+            bodies.incoming.give(size)
 
     async def _jsonrpc(self, body: "Body", namespace: int | None) -> web.Response:
         answer = await self.rpc.dispatcher.answer(body.data, Caller(namespace))
@@ -237,12 +214,6 @@ class Body:
     def __init__(self, data: bytes, request: web.BaseRequest) -> None:
         self.data = data
         self.request = request
-
-
-def _bounded(part: bytes, room: int) -> bytes:
-    if len(part) > room:
-        raise Refused(413, "content length too large")
-    return part
 
 
 def _submit_error(error: RpcError) -> web.Response:

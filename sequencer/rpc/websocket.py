@@ -16,12 +16,12 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from sequencer.rpc import params
+from sequencer.rpc.bodies import Bodies, Budget
 from sequencer.rpc.jsonrpc import (
     INVALID_PARAMS,
     LIMIT_EXCEEDED,
@@ -46,14 +46,6 @@ Renderer = Callable[[int], Awaitable[dict[str, Any]]]
 """What is sent about a height."""
 
 
-@dataclass(slots=True)
-class Outbox:
-    """Bytes of all connections that their clients have not taken yet."""
-
-    most: int
-    used: int = 0
-
-
 class Session:
     """One connection and its subscriptions.
 
@@ -62,12 +54,16 @@ class Session:
     """
 
     def __init__(
-        self, socket: web.WebSocketResponse, abort: Callable[[], None], limits: Limits, out: Outbox
+        self,
+        socket: web.WebSocketResponse,
+        abort: Callable[[], None],
+        limits: Limits,
+        outgoing: Budget,
     ) -> None:
         self._socket = socket
         self._abort = abort
         self._limits = limits
-        self._out = out
+        self._outgoing = outgoing
         self._turn = asyncio.Lock()
         self._subscriptions: dict[str, asyncio.Task[None]] = {}
 
@@ -83,17 +79,17 @@ class Session:
 
     async def _send(self, message: bytes) -> None:
         """A client that takes nothing for `send_s`, or while all are too slow, is cut off."""
-        self._out.used += len(message)
+        if not self._outgoing.take(len(message)):
+            self._abort()
+            raise ConnectionResetError("too much is waiting for slow clients")
         try:
-            if self._out.used > self._out.most:
-                raise TimeoutError
             async with asyncio.timeout(self._limits.send_s):
                 await self._socket.send_frame(message, WSMsgType.TEXT)
         except TimeoutError:
             self._abort()
             raise ConnectionResetError("the client does not read") from None
         finally:
-            self._out.used -= len(message)
+            self._outgoing.give(len(message))
 
     def subscribe(
         self, method: str, heights: AsyncIterator[int], render: Renderer, caller: Caller
@@ -146,10 +142,10 @@ class Session:
 class WebSockets:
     """All WebSocket connections of a node."""
 
-    def __init__(self, rpc: "Rpc", limits: Limits) -> None:
+    def __init__(self, rpc: "Rpc", bodies: Bodies, limits: Limits) -> None:
         self._rpc = rpc
+        self._bodies = bodies
         self._limits = limits
-        self._out = Outbox(limits.unread_bytes)
         self._sockets: dict[web.WebSocketResponse, Session] = {}
 
     @property
@@ -175,12 +171,14 @@ class WebSockets:
         if len(self._sockets) >= self._limits.websockets:
             return web.Response(status=503, text="too many WebSocket connections\n")
         socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_S, max_msg_size=self._limits.json_body_bytes, compress=False
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=self._limits.websocket_message_bytes,
+            compress=False,
         )
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client has left")
-        session = Session(socket, transport.abort, self._limits, self._out)
+        session = Session(socket, transport.abort, self._limits, self._bodies.outgoing)
         await socket.prepare(request)
         self._sockets[socket] = session
         try:
@@ -201,6 +199,8 @@ class WebSockets:
                     break
                 data = message.data
                 body = data.encode() if isinstance(data, str) else data
+                if not self._bodies.incoming.take(len(body)):
+                    break
                 await slots.acquire()
                 call = asyncio.create_task(self._answer(body, Caller(namespace, session), slots))
                 calls.add(call)
@@ -220,6 +220,7 @@ class WebSockets:
         except ConnectionError:
             return  # the client has left, its reader notices
         finally:
+            self._bodies.incoming.give(len(body))
             slots.release()
 
 

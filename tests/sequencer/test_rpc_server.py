@@ -1,6 +1,7 @@
 """The HTTP port: paths, the binary body, health, metrics, and a bound on everything."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -151,7 +152,7 @@ async def test_bodies_above_the_limit_are_refused_before_they_are_read(path: str
 
 
 async def test_bodies_together_are_bounded() -> None:
-    limits = Limits(bodies_in_memory_bytes=2_000, body_s=5)
+    limits = Limits(incoming_bytes=2_000, body_s=5)
     async with serving(limits=limits) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(b"POST /submit HTTP/1.1\r\nHost: x\r\nContent-Length: 1500\r\n\r\nabc")
@@ -169,6 +170,33 @@ async def test_bodies_together_are_bounded() -> None:
                     if answer.status == 200:
                         break
         assert reader is not None
+
+
+async def test_large_answers_together_are_bounded_and_slow_readers_cut_off() -> None:
+    node = OrderingNode(automatic=False)
+    node.commit(*[(5, bytes([part]) * 99_000) for part in range(40)])
+    body = orjson.dumps({**CALL, "method": "seq_getBlock", "params": [1]})
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with serving(node, Limits(outgoing_bytes=8_000_000, send_s=0.4)) as served:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", served.port))
+        reader, writer = await asyncio.open_connection(sock=connection, limit=1_024)
+        writer.write(head + body)
+        await reader.readline()
+        async with served.session.post(served.url, data=body) as answer:
+            assert answer.status == 503
+        async with asyncio.timeout(5):
+            while True:
+                async with served.session.post(served.url, data=body) as answer:
+                    if answer.status == 200:
+                        assert len((await answer.json())["result"]["transactions"]) == 40
+                        break
+                await asyncio.sleep(0.02)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(100_000_000)
+        writer.close()
 
 
 async def test_a_body_that_does_not_arrive_is_given_up() -> None:
@@ -239,12 +267,12 @@ async def test_stopping_ends_what_waits() -> None:
         waiting = asyncio.create_task(
             served.call("seq_getTransaction", "0x" + "11" * 32, 60_000, path="/")
         )
-        socket = await served.session.ws_connect(served.url)
-        await socket.send_json({**CALL, "method": "seq_subscribe", "params": ["blocks", 1]})
-        await socket.receive(timeout=5)
+        feed = await served.session.ws_connect(served.url)
+        await feed.send_json({**CALL, "method": "seq_subscribe", "params": ["blocks", 1]})
+        await feed.receive(timeout=5)
         async with asyncio.timeout(5):
             await served.server.stop()
-            message = await socket.receive()
+            message = await feed.receive()
             assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
             await asyncio.gather(waiting, return_exceptions=True)
 

@@ -156,6 +156,16 @@ async def test_a_client_that_never_reads_is_disconnected() -> None:
         writer.close()
 
 
+async def test_messages_above_the_limit_end_the_connection() -> None:
+    limits = Limits(websocket_message_bytes=1_000)
+    async with serving(limits=limits) as served, connected(served) as socket:
+        assert await socket.call("web3_clientVersion")
+        await socket.socket.send_str("x" * 1_001)
+        message = await socket.socket.receive(timeout=5)
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        assert message.data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+
+
 async def test_unsubscribing_ends_the_events() -> None:
     node = OrderingNode(automatic=False)
     async with serving(node) as served, connected(served) as socket:
