@@ -17,6 +17,8 @@ class Intruder:
         self.reader = reader
         self.writer = writer
         self.channel: SecureChannel | None = None
+        self.heard = b""
+        """What the mesh has said inside the encrypted channel."""
 
     @classmethod
     async def connect(cls, mesh: Mesh) -> "Intruder":
@@ -51,14 +53,13 @@ class Intruder:
         self.writer.write(b"".join(self.channel.encoder.encode(plaintext)))
 
     async def listen_for(self, expected: bytes) -> None:
-        """Read records until `expected` was inside the encrypted channel."""
+        """Read records until `expected` has been heard."""
         assert self.channel is not None
-        heard = b""
         async with asyncio.timeout(5):
-            while expected not in heard:
+            while expected not in self.heard:
                 length = await self.reader.readexactly(2)
                 sealed = await self.reader.readexactly(int.from_bytes(length, "big"))
-                heard += self.channel.decoder.decode(memoryview(length + sealed))[0][0]
+                self.heard += self.channel.decoder.decode(memoryview(length + sealed))[0][0]
 
     async def read_until_closed(self) -> bytes:
         """Everything until the mesh hangs up, which it has to do."""

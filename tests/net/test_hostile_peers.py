@@ -17,7 +17,7 @@ from net.libp2p.connection import Connection
 from net.libp2p.framing import FrameReader, encode_frame
 from net.libp2p.mesh import Mesh
 from net.libp2p.stream import Stream
-from net.transport import MAX_FRAME_BYTES, Channel, Frame
+from net.transport import MAX_FRAME_BYTES, Channel, Frame, PeerUp
 from tests.net.intruder import Intruder
 from tests.net.meshes import (
     LOOPBACK,
@@ -26,6 +26,7 @@ from tests.net.meshes import (
     assert_linked,
     identities,
     mesh_of,
+    take_events,
     take_frames,
     until,
 )
@@ -274,6 +275,19 @@ async def test_frames_cut_byte_by_byte_arrive_whole(honest: list[Mesh]) -> None:
         intruder.say(data(1, bytes([byte])))
     frames = await take_frames(honest[0], 2)
     assert frames == [Frame(MEMBER.peer_id, Channel.CONTROL, text) for text in (b"a vote", b"")]
+    await intruder.close()
+
+
+async def test_frames_wait_until_the_link_is_up(honest: list[Mesh]) -> None:
+    intruder = await Intruder.admitted(honest[0], MEMBER)
+    intruder.say(data(1, CONTROL, SYN) + data(1, encode_frame(b"early")))
+    await intruder.listen_for(multistream.encode("/dsequencer/1/control"))
+    assert honest[0].drain_events() == []
+    await answer_channels(intruder)
+    assert await take_events(honest[0], 2) == [
+        PeerUp(MEMBER.peer_id),
+        Frame(MEMBER.peer_id, Channel.CONTROL, b"early"),
+    ]
     await intruder.close()
 
 
