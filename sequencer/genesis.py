@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
 from consensus.bls import verify_possession
 from consensus.committee import Committee, Member
 from consensus.errors import InvalidConfiguration
@@ -104,8 +106,8 @@ class Genesis:
         if len(data) > MAX_FILE_BYTES:
             raise ConfigError(f"a genesis has {MAX_FILE_BYTES} bytes at most")
         try:
-            found = json.loads(data, object_pairs_hook=_without_repetitions)
-        except (ValueError, RecursionError) as error:
+            found = orjson.loads(data)
+        except ValueError as error:
             raise ConfigError(f"it is not JSON: {error}") from None
         return _Parser().genesis(found)
 
@@ -157,13 +159,6 @@ class Genesis:
 
 def _canonical(core: dict[str, Any]) -> bytes:
     return json.dumps(core, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-
-
-def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) != len(pairs):
-        raise ValueError("a key is there twice")
-    return read
 
 
 class _Parser:

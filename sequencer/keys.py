@@ -12,6 +12,7 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import Final
 
+import orjson
 from coincurve import PrivateKey
 from eth_hash.auto import keccak
 
@@ -84,9 +85,7 @@ def create_keys(
     place = directory / KEYS_DIRECTORY
     for name in (BLS_FILE, IDENTITY_FILE, L1_FILE):
         if (place / name).exists():
-            raise ConfigError(
-                f"{place / name} exists; keys are not overwritten, move it away first"
-            )
+            raise ConfigError(f"{place / name} exists and is not overwritten; move it away first")
     identity, bls = bytes.fromhex(public.identity), bytes.fromhex(public.bls_key)
     address = bytes.fromhex(public.l1_address[2:])
     files = {
@@ -128,7 +127,7 @@ def show_keys(directory: Path) -> dict[str, str]:
     """The fields of `PublicKeys`, as they were written beside the secrets; `ConfigError`."""
     path = directory / KEYS_DIRECTORY / PUBLIC_FILE
     try:
-        found = json.loads(read_bounded(path))
+        found = orjson.loads(read_bounded(path))
         return asdict(PublicKeys(**{str(key): str(value) for key, value in found.items()}))
     except (ValueError, TypeError, AttributeError):
         raise ConfigError(f"{path} is damaged; make it again with: sequencer keys import") from None

@@ -14,6 +14,7 @@ from secrets import token_bytes
 from typing import Any, Final
 from uuid import uuid4
 
+import orjson
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from eth_hash.auto import keccak
 
@@ -90,7 +91,7 @@ def encrypt_v3(secret: bytes, password: str, address: bytes, light: bool = False
 def decrypt(data: bytes | str, password: str) -> bytes:
     """The 32-byte secret of a keystore of either version; `KeystoreError`."""
     try:
-        keystore = json.loads(data)
+        keystore = orjson.loads(data)
         version = keystore["version"]
         if version == 4:
             return _decrypt_v4(keystore["crypto"], password)
@@ -98,7 +99,7 @@ def decrypt(data: bytes | str, password: str) -> bytes:
             return _decrypt_v3(keystore["crypto"], password)
     except KeystoreError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise KeystoreError("it is damaged, or no keystore at all") from None
     raise KeystoreError(f"it has version {version!r}, this reads versions 3 and 4")
 
