@@ -106,7 +106,8 @@ class Dispatcher:
     """Answers request bodies by a table of methods."""
 
     def __init__(self, methods: Mapping[str, Method], limits: Limits) -> None:
-        self._methods = methods
+        self.methods = methods
+        """The table: what is not in it does not exist."""
         self._limits = limits
         self.calls: dict[str, int] = dict.fromkeys(methods, 0)
         """How often each known method was called."""
@@ -172,7 +173,7 @@ class Dispatcher:
         name = request.get("method")
         if request.get("jsonrpc") != "2.0" or not isinstance(name, str):
             raise RpcError(INVALID_REQUEST, "invalid request")
-        method = self._methods.get(name)
+        method = self.methods.get(name)
         if method is None:
             raise RpcError(
                 METHOD_NOT_FOUND, f"the method {name[:64]} does not exist/is not available"

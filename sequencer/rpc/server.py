@@ -12,7 +12,7 @@ Answers carry `Access-Control-Allow-Origin: *`: nothing here depends on who asks
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -51,6 +51,13 @@ OTHER_FILES: Final = 256
 """Open files that are not clients: the store, the other members, the L1, logs."""
 WANTED_FILES: Final = 4_096
 _SUBMIT_STATUS: Final = {LIMIT_EXCEEDED: 429, UNAVAILABLE: 503}
+
+
+class Body(NamedTuple):
+    """A request whose body has been read."""
+
+    data: bytes
+    request: web.BaseRequest
 
 
 class _TooMany(asyncio.Protocol):
@@ -94,7 +101,10 @@ class RpcServer:
         }
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; returns the address, with the port that was chosen if `port` is 0."""
+        """Listen; returns the address, with the port that was chosen if `port` is 0.
+
+        Raises OSError where the address is not free.
+        """
         loop = asyncio.get_running_loop()
         self._most_connections = min(self._limits.connections, _files_for_connections())
         self.rpc = Rpc(self._service, self._limits)
@@ -107,7 +117,11 @@ class RpcServer:
             lingering_time=1.0,
             auto_decompress=False,
         )
-        self._listener = await loop.create_server(self._accept, host, port, backlog=1_024)
+        try:
+            self._listener = await loop.create_server(self._accept, host, port, backlog=1_024)
+        except OSError:
+            await self.rpc.close()
+            raise
         bound: tuple[str, int] = self._listener.sockets[0].getsockname()[:2]
         return bound
 
@@ -163,7 +177,7 @@ class RpcServer:
     async def _only_post(
         self,
         request: web.BaseRequest,
-        answer: Callable[["Body"], Awaitable[web.Response]],
+        answer: Callable[[Body], Awaitable[web.Response]],
     ) -> web.Response:
         if request.method != "POST":
             raise Refused(405, "send a POST, or open a WebSocket", {"Allow": "POST, OPTIONS"})
@@ -177,11 +191,11 @@ class RpcServer:
         finally:
             bodies.incoming.give(size)
 
-    async def _jsonrpc(self, body: "Body", namespace: int | None) -> web.Response:
+    async def _jsonrpc(self, body: Body, namespace: int | None) -> web.Response:
         answer = await self.rpc.dispatcher.answer(body.data, Caller(namespace))
         return response(answer or b"", JSON)
 
-    async def _submit(self, body: "Body") -> web.Response:
+    async def _submit(self, body: Body) -> web.Response:
         rpc = self.rpc
         try:
             transactions = await take_submission(body.data, rpc.admission, self._limits)
@@ -204,16 +218,6 @@ class RpcServer:
         connections = len(self._web.connections) if self._web else 0
         own = self.rpc.metrics(connections, self._websockets)
         return response(self._service.metrics() + own, METRICS)
-
-
-class Body:
-    """A request whose body has been read."""
-
-    __slots__ = ("data", "request")
-
-    def __init__(self, data: bytes, request: web.BaseRequest) -> None:
-        self.data = data
-        self.request = request
 
 
 def _submit_error(error: RpcError) -> web.Response:

@@ -26,6 +26,7 @@ from sequencer.rpc.jsonrpc import (
     INVALID_PARAMS,
     LIMIT_EXCEEDED,
     METHOD_NOT_FOUND,
+    REFUSED,
     Caller,
     Method,
     RpcError,
@@ -201,15 +202,21 @@ class WebSockets:
                 body = data.encode() if isinstance(data, str) else data
                 if not self._bodies.incoming.take(len(body)):
                     break
-                await slots.acquire()
-                call = asyncio.create_task(self._answer(body, Caller(namespace, session), slots))
+
+                def answered(call: asyncio.Task[None], size: int = len(body)) -> None:
+                    calls.discard(call)
+                    self._bodies.incoming.give(size)
+                    slots.release()
+
+                call = asyncio.create_task(self._answer(body, Caller(namespace, session)))
                 calls.add(call)
-                call.add_done_callback(calls.discard)
+                call.add_done_callback(answered)
+                await slots.acquire()
         finally:
             for call in calls:
                 call.cancel()
 
-    async def _answer(self, body: bytes, caller: Caller, slots: asyncio.Semaphore) -> None:
+    async def _answer(self, body: bytes, caller: Caller) -> None:
         assert caller.session is not None
         try:
             answer = await self._rpc.dispatcher.answer(body, caller)
@@ -219,9 +226,6 @@ class WebSockets:
                 start()
         except ConnectionError:
             return  # the client has left, its reader notices
-        finally:
-            self._bodies.incoming.give(len(body))
-            slots.release()
 
 
 class Subscriptions:
@@ -267,7 +271,7 @@ class Subscriptions:
         """Whether a subscription of this connection was ended."""
         session = _session(caller)
         if not isinstance(ident, str) or not session.unsubscribe(ident):
-            raise RpcError(-32000, "subscription not found")
+            raise RpcError(REFUSED, "subscription not found")
         return True
 
     async def _heights(self, height: int) -> AsyncIterator[int]:

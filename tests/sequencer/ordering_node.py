@@ -139,5 +139,9 @@ class OrderingNode:
 
         return unregister
 
+    @property
+    def listeners(self) -> int:
+        return len(self._callbacks)
+
     def ready(self) -> tuple[bool, str]:
         return self.readiness

@@ -14,6 +14,7 @@ from sequencer.config import NamespaceConfig
 from sequencer.pool import PoolFull
 from sequencer.receipt import verify_receipt
 from sequencer.rpc.limits import Limits
+from sequencer.rpc.server import RpcServer
 from sequencer.rpc.submit import encode_submission
 from sequencer.service import Unready
 from tests.sequencer.ordering_node import OrderingNode
@@ -275,6 +276,14 @@ async def test_stopping_ends_what_waits() -> None:
             message = await feed.receive()
             assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
             await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_an_address_in_use_leaves_nothing_behind() -> None:
+    async with serving() as served:
+        node = OrderingNode()
+        with pytest.raises(OSError, match="address already in use"):
+            await RpcServer(node).start("127.0.0.1", served.port)
+        assert node.listeners == 0
 
 
 async def test_native_methods_answer_about_the_log() -> None:
