@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from sequencer.genesis import Genesis
+from sequencer.genesis import GENESIS_FILE, Genesis
 from sequencer.ledger import Ledger
 from sequencer.receipt import InvalidReceipt, verify_receipt
 from sequencer.settlement.abi import batch_posted_topic, decode_batch_posted
@@ -162,7 +162,7 @@ async def verify_receipts(testnet: Testnet, accepted: Sequence[Accepted]) -> int
 
     TestnetError if one is missing, wrong, or proves another transaction; their number.
     """
-    genesis = Genesis.load(testnet.directory / "genesis.json")
+    genesis = Genesis.load(testnet.directory / GENESIS_FILE)
     step = max(1, len(accepted) // RECEIPTS_CHECKED)
     chosen = list(accepted)[::step]
     for number, item in enumerate(chosen):

@@ -6,9 +6,13 @@ The token in `running.json`, readable by its owner alone, keeps other users of t
 import asyncio
 import hmac
 import json
+import os
 import secrets
+import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from testnet.errors import TestnetError
@@ -16,6 +20,8 @@ from testnet.state import Running
 
 MAX_LINE_BYTES: Final = 64 * 1024
 ANSWER_TIMEOUT_S: Final = 60.0
+END_TIMEOUT_S: Final = 45.0
+"""For a supervisor to stop its nodes and its L1 before it is killed, and they with it."""
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 """(verb, arguments) to a JSON-able answer; raises TestnetError."""
@@ -80,3 +86,22 @@ async def ask(running: Running, verb: str, **arguments: Any) -> Any:
     if "error" in answer:
         raise TestnetError(answer["error"])
     return answer["result"]
+
+
+def end(directory: Path) -> str:
+    """Stop what runs in `directory`, if anything; what happened, in words."""
+    running = Running.load(directory)
+    if running is None:
+        return f"no testnet runs in {directory}"
+    if not running.is_alive:
+        Running.remove(directory)
+        return f"the testnet in {directory} was gone already; cleaned up"
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + END_TIMEOUT_S
+    while running.is_alive:
+        if time.monotonic() > deadline:
+            os.kill(running.pid, signal.SIGKILL)
+            Running.remove(directory)
+            raise TestnetError(f"it did not stop within {END_TIMEOUT_S:g} s and was killed")
+        time.sleep(0.05)
+    return f"the testnet in {directory} is down; its data is kept"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sequencer.genesis import Genesis, L1Settings
+from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from testnet.client import NodeClient, open_session
 from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec
 from testnet.errors import TestnetError
@@ -20,12 +20,11 @@ from testnet.l1 import L1Handle, L1LaunchError, launch_l1
 from testnet.links import Links
 from testnet.members import Members, make_members, write_members
 from testnet.report import Progress, Stage
-from testnet.state import LAYOUT_FILE, Layout
+from testnet.state import LAYOUT_FILE, LOG_FILE, Layout
 
 START_TIMEOUT_S: Final = 60.0
 """For all nodes to be ready: each imports libp2p, and ten of them share two cores."""
 L1_DIRECTORY: Final = "l1"
-MAINNET: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ async def launch(plan: Plan, progress: Progress) -> AsyncIterator[Testnet]:
             layout, l1 = await _create(plan, progress, stack)
         else:
             l1 = await _reopen(plan, layout, progress, stack)
-        genesis = Genesis.load(plan.directory / "genesis.json")
+        genesis = Genesis.load(plan.directory / GENESIS_FILE)
         cluster = await stack.enter_async_context(Cluster.of(layout.specs(plan.directory)))
         links = await _start_links(layout, stack)
         testnet = Testnet(plan.directory, layout, genesis, cluster, l1, links)
@@ -133,7 +132,7 @@ def remove_testnet(directory: Path) -> None:
     for spec in layout.specs(directory):
         shutil.rmtree(spec.directory, ignore_errors=True)
     shutil.rmtree(directory / L1_DIRECTORY, ignore_errors=True)
-    for name in ("genesis.json", LAYOUT_FILE):
+    for name in (GENESIS_FILE, LAYOUT_FILE):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -167,8 +166,7 @@ async def _create(
 
 
 def _refuse_foreign(directory: Path) -> None:
-    allowed = {"testnet.log"}
-    if found := sorted({item.name for item in directory.iterdir()} - allowed):
+    if found := sorted({item.name for item in directory.iterdir()} - {LOG_FILE}):
         raise TestnetError(
             f"{directory} holds no testnet but other files ({', '.join(found[:3])}); "
             "choose an empty directory"

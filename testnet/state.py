@@ -16,6 +16,8 @@ from testnet.errors import TestnetError
 
 LAYOUT_FILE: Final = "layout.json"
 RUNNING_FILE: Final = "running.json"
+LOG_FILE: Final = "testnet.log"
+"""Where a detached supervisor writes."""
 VERSION: Final = 1
 
 

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +24,6 @@ from testnet.report import Progress
 from testnet.state import Layout, Running, process_started
 
 REFRESH_S: Final = 1.0
-END_TIMEOUT_S: Final = 45.0
-"""For a supervisor to stop its nodes and its L1 before it is killed, and they with it."""
 
 
 @dataclass(slots=True)
@@ -127,27 +124,3 @@ async def snapshot(running: Running, layout: Layout, directory: Path) -> list[di
         return await sampler.sample(await ask(running, "status"))
     finally:
         await sampler.aclose()
-
-
-def end(directory: Path) -> str:
-    """Stop what runs in `directory`, if anything; what happened, in words."""
-    running = Running.load(directory)
-    if running is None:
-        return f"no testnet runs in {directory}"
-    if not running.is_alive:
-        Running.remove(directory)
-        return f"the testnet in {directory} was gone already; cleaned up"
-    os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + END_TIMEOUT_S
-    while running.is_alive:
-        if time.monotonic() > deadline:
-            os.kill(running.pid, signal.SIGKILL)
-            Running.remove(directory)
-            raise TestnetError(f"it did not stop within {END_TIMEOUT_S:g} s and was killed")
-        time.sleep(0.05)
-    return f"the testnet in {directory} is down; its data is kept"
-
-
-def log_file(directory: Path) -> Path:
-    """Where a detached supervisor writes."""
-    return directory / "testnet.log"

@@ -61,11 +61,10 @@ def up_command(
 
 def _detach(directory: Path) -> None:
     """Run the same command line in a session of its own, and wait until it is up."""
-    from testnet.state import Running
-    from testnet.supervisor import log_file
+    from testnet.state import LOG_FILE, Running
 
     directory.mkdir(parents=True, exist_ok=True)
-    log = log_file(directory)
+    log = directory / LOG_FILE
     arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
     command = "from testnet.cli import main; main()"
     with log.open("wb") as output:
@@ -120,6 +119,6 @@ def down_command(directory: Path) -> None:
     \b
     Example:  testnet down
     """
-    from testnet.supervisor import end
+    from testnet.control import end
 
     print(end(directory))
