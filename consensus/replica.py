@@ -95,6 +95,7 @@ class Replica:
         self._proposed_round = 0
         self._repeated_round = 0
         self._answered: dict[int, int] = {}
+        self._last_refused = b""
         self._alarmed = b""
         self._ready = Ready()
         for block in sorted(recovered.uncommitted, key=lambda block: block.height):
@@ -194,6 +195,7 @@ class Replica:
             self._repeated_round = self.round
             self._ready.offer_to = self.leader
             self._repeat(None)
+        self._try_vote()
         self._advance()
 
     def collections_arrived(self, now: Instant) -> None:
@@ -284,7 +286,9 @@ class Replica:
         if block.round < self.round:
             self._answer(sender)
         known = self._proposals.get(block.round)
-        if block.round < self.round - 1 or (known is not None and known.block.id == block.id):
+        if block.round < self.round - 1 or block.round <= self._accused_round:
+            return
+        if known is not None and known.block.id == block.id:
             return
         self.verifier.check_proposal(proposal)
         self._learn_qc(block.qc)
@@ -299,9 +303,8 @@ class Replica:
     def _equivocation(self, known: Proposal, second: Proposal) -> None:
         """V6: two proposals for a round are evidence, once; the second gets no vote."""
         block = second.block
-        if block.round > self._accused_round:
-            self._accused_round = block.round
-            self._report_evidence(Evidence(block.epoch, block.round, block.author, known, second))
+        self._accused_round = block.round
+        self._report_evidence(Evidence(block.epoch, block.round, block.author, known, second))
 
     def _try_vote(self) -> None:
         """V4, V5: vote for this round's proposal once everything it needs is here."""
@@ -315,6 +318,7 @@ class Replica:
         refusal = self._ordering.judge(block, chain, self._now)
         if refusal is not None:
             self._refused(block, refusal)
+        if refusal is not None or block.id not in self.tree:
             return
         missing = [digest for digest in block.collections if not self._payload.holds(digest)]
         if missing:
@@ -630,7 +634,10 @@ class Replica:
         self._ready.notices.append(Notice(kind, block.round, block.height, block.author, detail))
 
     def _refused(self, block: Block, refusal: Refusal) -> None:
-        self._notice(NoticeKind.REFUSED, block, f"{refusal.rule}: {refusal.reason}")
+        """Said once for a block, however often it is judged."""
+        if block.id != self._last_refused:
+            self._last_refused = block.id
+            self._notice(NoticeKind.REFUSED, block, f"{refusal.rule}: {refusal.reason}")
 
     def _alarm(self, block_id: bytes) -> None:
         """V5: more members are faulty than any protocol bears; said once for a block."""

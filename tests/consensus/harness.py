@@ -220,12 +220,14 @@ class StubPayload:
     def __init__(self) -> None:
         self.sizes: dict[bytes, int] = {}
         self.waiting: list[bytes] = []
+        self.ordered: set[bytes] = set()
         self.wanted_at: int | None = None
 
     def add(self, digest: bytes, size: int = 100) -> None:
         if digest not in self.sizes:
             self.sizes[digest] = size
-            self.waiting.append(digest)
+            if digest not in self.ordered:
+                self.waiting.append(digest)
 
     def holds(self, digest: bytes) -> bool:
         return digest in self.sizes
@@ -252,6 +254,7 @@ class StubPayload:
         return self.wanted_at
 
     def committed(self, block: Block) -> None:
+        self.ordered.update(block.collections)
         self.waiting = [known for known in self.waiting if known not in block.collections]
 
 

@@ -446,6 +446,21 @@ def test_V5_only_a_well_formed_block_gets_a_vote(changes: dict[str, object], vot
     assert len(only(Vote, seat.hear(1, FOUR.proposal(block)))) == votes
 
 
+def test_V5_a_block_from_a_fast_clock_gets_its_vote_when_my_clock_has_come_there() -> None:
+    seat = Seat(FOUR)
+    block = FOUR.block(1, timestamp_ms=UNIX_MS + 2_300)
+    assert not only(Vote, seat.hear(1, FOUR.proposal(block)))
+    assert only(Vote, seat.wait(BASE // 2))
+
+
+def test_V5_a_refusal_is_told_once() -> None:
+    seat = Seat(FOUR)
+    seat.hear(1, FOUR.proposal(FOUR.block(1, timestamp_ms=0)))
+    seat.offer("a")
+    seat.offer("b")
+    assert seat.kinds().count(NoticeKind.REFUSED) == 1
+
+
 def test_V5_a_block_of_another_parent_than_its_QC_is_refused() -> None:
     seat = Seat(FOUR)
     block = FOUR.block(1, parent_id=digest_of("elsewhere"))
