@@ -100,7 +100,7 @@ class Link:
         current = self._receivers.get(channel)
         if current is not None and not current.stream.has_ended:
             raise PeerError(Reason.YAMUX_STREAM, f"a second stream for {channel.name}")
-        receiver = _Receiver(self, channel, stream)
+        receiver = _Receiver(self, channel, stream, self._options.inbox_frames)
         self._receivers[channel] = receiver
         stream.receive_with(receiver.on_data, self._options.receive_window_bytes)
         stream.finish()  # the peer writes, we read
@@ -135,12 +135,12 @@ class Link:
 class _Receiver:
     """One channel's frames on their way in."""
 
-    def __init__(self, link: Link, channel: Channel, stream: Stream) -> None:
+    def __init__(self, link: Link, channel: Channel, stream: Stream, allowance: int) -> None:
         self.stream = stream
         self._link = link
         self._channel = channel
         self._reader = FrameReader()
-        self._allowance = link._options.inbox_frames
+        self._allowance = allowance  # how many more frames the inbox takes
         self._released_bytes = 0
 
     def on_data(self, data: memoryview) -> None:

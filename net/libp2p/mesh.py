@@ -178,7 +178,13 @@ class Mesh:
                 self._dialers[peer] = self._spawn(self._keep_dialing(peer))
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the start, and how many links are up."""
+        """Counters since the start, and how many links are up.
+
+        `frames_in`, `frames_out`, `bytes_in`, `bytes_out` (on the wire), `dials`, `links_up` (how
+        often a link came up), `dropped_peer_down`, `dropped_queue_full`; and by `Reason`
+        `dial_...` (ours that failed), `refused_...` (others', before they were admitted) and
+        `closed_...` (admitted connections that ended). What never happened is missing.
+        """
         counters = self._counters.copy()
         for link in self._links.values():
             self._add_traffic(counters, link.connection)
@@ -191,6 +197,7 @@ class Mesh:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
+        self._dialers.clear()
         for raw in list(self._unauthenticated):
             raw.fail(StreamEnded("the mesh closes"))
         connections = [link.connection for link in self._links.values()]

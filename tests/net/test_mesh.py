@@ -233,8 +233,38 @@ async def test_two_that_dial_each_other_at_once_end_with_one_link() -> None:
     async with mesh_of(2, replace(QUICK, dial_everyone=True)) as [one, other]:
         await until(lambda: one.peers_up and other.peers_up)
         await asyncio.sleep(0.2)
-        one.drain_events(), other.drain_events()
+        one.drain_events()
+        other.drain_events()
         await assert_linked(one, other)
+
+
+async def test_of_two_connections_that_crossed_the_one_dialled_by_the_lower_id_stays() -> None:
+    async with mesh_of(2) as [low, high]:
+        kept = low._links[high.local_peer]
+        assert await high._dial(low.local_peer) is None
+        assert high.statistics()["dial_replaced"] == 1
+        await assert_linked(low, high)
+        assert low._links[high.local_peer] is kept
+
+
+async def test_a_connection_dialled_by_the_higher_id_gives_way_to_one_of_the_lower() -> None:
+    lower, higher = identities(2)
+    low = Mesh(lower.seed, LOOPBACK, {}, observers=[higher.peer_id], options=QUICK)
+    await low.start()
+    addresses = {lower.peer_id: low.listen_address}
+    high = Mesh(higher.seed, LOOPBACK, addresses, options=replace(QUICK, dial_everyone=True))
+    await high.start()
+    await until(lambda: low.peers_up and high.peers_up)
+    low.set_peers({higher.peer_id: high.listen_address})
+    assert await low._dial(higher.peer_id) is low._links[higher.peer_id]
+    await until(lambda: lower.peer_id in high._links)
+    await until(lambda: not high._links[lower.peer_id].connection.is_dialer)
+    await until(lambda: low.peers_up and high.peers_up)
+    low.drain_events()
+    high.drain_events()
+    await assert_linked(low, high)
+    await low.aclose()
+    await high.aclose()
 
 
 async def test_a_port_in_use_is_said_plainly() -> None:
