@@ -23,7 +23,7 @@ class Ordering:
         chain = self._tree.chain(record.high_qc.block_id)
         if chain is None:
             return None
-        earliest = now.monotonic_ms + self._pause(self._parent(chain), now)
+        earliest = self._after_pause(self._parent(chain), entered_at, now)
         if self._payload.select(self._tree.ordered(chain), 1, self._rules.max_block_bytes):
             return earliest
         if record.high_qc.round > self._tree.head.round:
@@ -34,10 +34,15 @@ class Ordering:
             heartbeat = min(heartbeat, now.monotonic_ms + wanted_in)
         return max(earliest, heartbeat)
 
-    def _pause(self, parent: Block, now: Instant) -> int:
-        """What is left of the interval between blocks, whatever the parent's author claims."""
+    def _after_pause(self, parent: Block, entered_at: int, now: Instant) -> int:
+        """When the interval between blocks is over, whatever the parent's author claims.
+
+        Never later than an interval after entering the round: by a clock that is behind the
+        parent's, the parent is not over yet, and that would be so at every look.
+        """
         interval = self._rules.min_block_interval_ms
-        return min(interval, max(0, interval - (now.unix_ms - parent.timestamp_ms)))
+        left = max(0, interval - (now.unix_ms - parent.timestamp_ms))
+        return min(now.monotonic_ms + left, entered_at + interval)
 
     def _parent(self, chain: list[Block]) -> Block:
         return chain[-1] if chain else self._tree.head
