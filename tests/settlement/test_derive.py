@@ -215,10 +215,18 @@ async def test_time_never_runs_backwards_between_batches() -> None:
     await fails(RecordedL1(deployed), "batch 2 .*: entry 3 is older than the one before")
 
 
-async def test_an_event_that_contradicts_the_header_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"number": 4}, "batch 3 .*: number in the event is 4, not 3"),
+        ({"log_root": b"\x05" * 32}, "batch 3 .*: log root in the event"),
+        ({"data_hash": b"\x05" * 32}, "batch 3 .*: data hash in the event"),
+    ],
+)
+async def test_an_event_that_contradicts_the_header_is_refused(change, message) -> None:
     l1 = three_batches()
-    l1.events[2] = replace(l1.events[2], log_root=b"\x05" * 32)
-    await fails(l1, "batch 3 .*: log root in the event")
+    l1.events[2] = replace(l1.events[2], **change)
+    await fails(l1, message)
 
 
 async def test_an_endpoint_that_withholds_or_repeats_events_is_found_out() -> None:

@@ -1,5 +1,6 @@
 """The native BLS precompiles against py-evm's own (py_ecc), on good input and bad."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -134,9 +135,7 @@ def test_a_large_msm_is_discounted_like_the_python_one() -> None:
 
 
 def test_a_certificate_takes_milliseconds_not_seconds() -> None:
-    import time
-
     data = g1(7) + g2(11) + pad((-(G1 * Scalar(77))).to_xy_bytes_be()) + g2(1)
-    start = time.perf_counter()
+    start = time.process_time()
     assert run(precompiles.pairing_check, data) == (37_700 + 2 * 32_600, bytes(31) + b"\x01")
-    assert time.perf_counter() - start < 0.25
+    assert time.process_time() - start < 0.25
