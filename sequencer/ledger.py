@@ -8,13 +8,15 @@ many heights below.
 `apply` moves the ledger at once and writes into a batch; reads see what was saved.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from struct import Struct
+from typing import TypeVar
 
 from consensus.codec import decode_whole
+from consensus.errors import InvalidMessage
 from consensus.rules import Rules
 from consensus.types import Block, CommitProof, genesis_block
 from sequencer.block_entries import ID_BYTES, BlockEntries, alias_keys, extend_log_root
@@ -23,11 +25,14 @@ from sequencer.ethereum_hash import ethereum_hash, is_ethereum_envelope
 from sequencer.index import INDEX_BITS, TransactionIndex
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, LogEntry
 from sequencer.store.schema import META_HEAD, Table
-from sequencer.store.seam import Store, WriteBatch
+from sequencer.store.seam import Store, StoreError, WriteBatch
 
 _HEAD = Struct(">Q32sQ32sQ")
 _INDEX_MASK = (1 << INDEX_BITS) - 1
 _ROWS_PER_READ = 256
+_DAMAGED = "is damaged on disk; move the data directory away and the node will sync from the others"
+
+Decoded = TypeVar("Decoded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +186,16 @@ class Ledger:
         return None if block_id is None else self.block_by_id(block_id)
 
     def block_by_id(self, block_id: bytes) -> Block | None:
-        """The block of this id, committed or only kept."""
+        """The block of this id, committed or only kept; `StoreError` if the disk changed it."""
         if block_id == self._genesis.id:
             return self._genesis
         data = self._store.get(Table.BLOCKS, block_id)
-        return None if data is None else Block.decode(data)
+        if data is None:
+            return None
+        block = _decoded(Block.decode, data)
+        if block is None or block.id != block_id:
+            raise StoreError(f"block {block_id.hex()} {_DAMAGED}")
+        return block
 
     def proof_at_or_after(self, height: int) -> tuple[int, CommitProof] | None:
         """The first proof of this height or a higher one, with its height."""
@@ -257,13 +267,18 @@ class Ledger:
         return self._row(height)
 
     def collection_data(self, digest: bytes) -> bytes | None:
-        """The encoded bytes of a collection, ordered or not."""
+        """The encoded bytes of a collection, ordered or not; enough to pass it on."""
         return self._store.get(Table.COLLECTIONS, digest)
 
     def collection(self, digest: bytes) -> Collection | None:
-        """A collection, ordered or not."""
+        """A collection, ordered or not; `StoreError` if the disk changed it."""
         data = self.collection_data(digest)
-        return None if data is None else Collection.decode(data, self._rules)
+        if data is None:
+            return None
+        collection = _decoded(lambda data: Collection.decode(data, self._rules), data)
+        if collection is None or collection.digest != digest:
+            raise StoreError(f"collection {digest.hex()} {_DAMAGED}")
+        return collection
 
     def unordered_collections(self) -> list[Collection]:
         """The collections that were saved and not ordered."""
@@ -354,6 +369,13 @@ class Ledger:
         namespace = self._transactions(block.collections[place])[collection_index][0]
         position = row.first_position + index
         return Location(height, index, position, place, collection_index, namespace, row.id(index))
+
+
+def _decoded(decode: Callable[[bytes], Decoded], data: bytes) -> Decoded | None:
+    try:
+        return decode(data)
+    except InvalidMessage:
+        return None
 
 
 def _u64(value: int) -> bytes:

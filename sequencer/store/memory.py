@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from sequencer.store.schema import Table
-from sequencer.store.seam import Store, StoreError, StoreFull, WriteBatch, claim
+from sequencer.store.seam import MAX_KEY_BYTES, Store, StoreError, StoreFull, WriteBatch, claim
 
 
 class TornSave(Enum):
@@ -34,6 +34,7 @@ class _Disk:
         for table, changes in batch.changes.items():
             held = self.tables[table]
             for key, value in changes.items():
+                assert 1 <= len(key) <= MAX_KEY_BYTES, "keys have a length every store can take"
                 before = held.get(key)
                 if before is not None:
                     self.bytes -= len(key) + len(before)

@@ -28,7 +28,7 @@ from sequencer.settlement.batch import GENESIS_LOG_ROOT, LogEntry, next_log_root
 from sequencer.store.lmdb import LmdbStore
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import Table
-from sequencer.store.seam import Store, WriteBatch
+from sequencer.store.seam import Store, StoreError, WriteBatch
 
 CHAIN = b"\1" * 32
 WINDOW = 5
@@ -550,6 +550,22 @@ def test_what_left_the_window_is_forgotten() -> None:
         chain.commit([(901, os.urandom(8)) for _ in range(20)], [(901, b"%d" % height)])
     chain.ledger._index._sweep(1 << 16)
     assert sum(map(len, chain.ledger._index._marks)) == 2 * 21 * 11
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"\xff" + data[1:]])
+def test_what_the_disk_changed_is_a_sentence_and_never_passed_on(
+    spoil: Callable[[bytes], bytes],
+) -> None:
+    chain = Chain()
+    block = chain.commit(opaque(1)).block
+    batch = WriteBatch()
+    for table, key in ((Table.BLOCKS, block.id), (Table.COLLECTIONS, block.collections[0])):
+        batch.put(table, key, spoil(chain.store.get(table, key) or b""))
+    chain.store.save(batch)
+    with pytest.raises(StoreError, match=f"block {block.id.hex()} is damaged on disk"):
+        chain.ledger.block_by_id(block.id)
+    with pytest.raises(StoreError, match=r"collection \w+ is damaged on disk"):
+        chain.ledger.collection(block.collections[0])
 
 
 # --- rows -----------------------------------------------------------------------------------
