@@ -106,11 +106,12 @@ class Settling:
                 self.takeovers += notice.stage is Stage.TAKEN_OVER
                 logger.info("batch %d: %s %s", notice.number, notice.stage.value, notice.why)
             case Alarm():
+                if notice.topic not in self.alarms:
+                    logger.warning("%s: %s", notice.topic, notice.text)
                 self.alarms[notice.topic] = notice.text
-                logger.warning("%s: %s", notice.topic, notice.text)
             case AlarmCleared():
-                self.alarms.pop(notice.topic, None)
-                logger.info("%s: over", notice.topic)
+                if self.alarms.pop(notice.topic, None) is not None:
+                    logger.info("%s: over", notice.topic)
 
     def _put(self, table: Table, key: bytes, value: bytes) -> None:
         writes = WriteBatch()
