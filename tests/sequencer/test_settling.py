@@ -1,0 +1,121 @@
+"""What a node remembers of the L1, and what it tells about its batches."""
+
+import logging
+
+import pytest
+
+from sequencer.messages import BatchVote
+from sequencer.settlement.poster_events import Alarm, AlarmCleared, Final, Posted, Unposted
+from sequencer.settling import Settling
+from sequencer.store.memory import MemoryStore
+from tests.sequencer.test_batcher import CHAIN, World
+
+
+def settled(batches: int = 3) -> tuple[World, Settling]:
+    """Member 0 of a world with so many certified batches."""
+    world = World()
+    for step in range(batches):
+        world.block(10_000 * step + 1_000, b"a%d" % step, b"b%d" % step)
+        world.block(10_000 * step + 3_000)
+    world.exchange()
+    return world, Settling(world.batchers[0], world.stores[0], CHAIN, 4)
+
+
+def posted(number: int) -> Posted:
+    return Posted(number, bytes([number]) * 32, 100 + number, bytes(32))
+
+
+def test_certified_batches_are_offered_without_gaps() -> None:
+    world, settling = settled()
+    assert settling.latest_certified() == 3
+    batch = settling.certified(2)
+    assert batch is not None
+    assert batch.header == world.headers()[1].encode()
+    assert settling.certified(4) is None
+
+
+def test_a_batch_without_a_certificate_is_not_offered() -> None:
+    world = World()
+    world.block(1_000, b"x")
+    world.block(3_000)
+    world.save()
+    settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4)
+    assert settling.latest_certified() == 0
+    assert settling.certified(1) is None
+    assert settling.state(1) == "closed"
+
+
+def test_states_follow_the_l1() -> None:
+    _, settling = settled()
+    settling.notify(posted(1))
+    settling.notify(posted(2))
+    settling.notify(Final(1))
+    assert [settling.state(number) for number in (1, 2, 3)] == ["final", "posted", "certified"]
+    described = settling.describe(2)
+    assert described is not None
+    assert described["l1_transaction"] == "0x" + "02" * 32
+    assert described["l1_block"] == 102
+    assert settling.unposted == 1
+
+
+def test_a_reorganisation_takes_a_batch_out_again() -> None:
+    _, settling = settled()
+    settling.notify(posted(1))
+    settling.notify(posted(2))
+    settling.notify(Unposted(2))
+    assert settling.state(2) == "certified"
+    described = settling.describe(2)
+    assert described is not None
+    assert described["l1_transaction"] is None
+
+
+def test_what_was_told_survives_a_restart() -> None:
+    world, settling = settled()
+    settling.save(b"poster's state")
+    for number in (1, 2):
+        settling.notify(posted(number))
+    settling.notify(Final(1))
+    store = world.stores[0]
+    assert isinstance(store, MemoryStore)
+    again = Settling(world.open(0), store, CHAIN, 4)
+    assert (again.posted, again.final, again.load()) == (2, 1, b"poster's state")
+
+
+def test_every_position_has_its_batch() -> None:
+    _, settling = settled()
+    assert [settling.number_holding(position) for position in range(7)] == [1, 1, 2, 2, 3, 3, None]
+    assert [settling.last_position(number) for number in range(4)] == [-1, 1, 3, 5]
+
+
+def test_an_alarm_is_told_once_until_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    _, settling = settled()
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            settling.notify(Alarm("L1 unreachable", "nobody answers"))
+        assert settling.status()["alarms"] == {"L1 unreachable": "nobody answers"}
+        for _ in range(2):
+            settling.notify(AlarmCleared("L1 unreachable"))
+    assert [record.message for record in caplog.records] == [
+        "L1 unreachable: nobody answers",
+        "L1 unreachable: over",
+    ]
+    assert settling.status()["alarms"] == {}
+
+
+def test_a_late_certificate_closes_the_gap() -> None:
+    world = World()
+    for step in range(2):
+        world.block(10_000 * step + 1_000, b"x%d" % step)
+        world.block(10_000 * step + 3_000)
+    votes: list[tuple[int, BatchVote]] = list(world.votes())
+    settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4)
+    for sender, vote in votes:
+        if sender != 0 and vote.number == 2:
+            world.batchers[0].on_vote(sender, vote, 0)
+    world.save()
+    assert settling.latest_certified() == 0
+    for sender, vote in votes:
+        if sender != 0 and vote.number == 1:
+            world.batchers[0].on_vote(sender, vote, 0)
+    world.save()
+    assert settling.latest_certified() == 2
