@@ -15,7 +15,7 @@ from net.libp2p.errors import PeerError, Reason
 from net.libp2p.framing import PREFIX_BYTES, FrameReader
 from net.libp2p.options import MeshOptions
 from net.libp2p.stream import Stream
-from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerUp
+from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerId, PeerUp
 
 CHANNEL_PROTOCOLS = {
     Channel.CONTROL: "/dsequencer/1/control",
@@ -29,6 +29,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._events: deque[tuple[NetworkEvent, _Receiver | None]] = deque()
+        self._accounts: dict[tuple[PeerId, Channel], _Account] = {}
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, event: NetworkEvent, receiver: "_Receiver | None" = None) -> None:
@@ -37,16 +38,19 @@ class Inbox:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def account(self, peer: PeerId, channel: Channel) -> "_Account":
+        """What a peer has in here on a channel."""
+        return self._accounts.setdefault((peer, channel), _Account())
+
     def drain(self, limit: int) -> list[NetworkEvent]:
         """Remove and return up to `limit` events; their senders may send as much again."""
         taken: list[NetworkEvent] = []
-        receivers: dict[_Receiver, None] = {}
+        receivers: dict[_Receiver, None] = {}  # the present ones, of whoever sent the frames
         while self._events and len(taken) < limit:
             event, receiver = self._events.popleft()
             taken.append(event)
             if receiver is not None:
-                receiver.release(event)
-                receivers[receiver] = None
+                receivers[receiver.release(event)] = None
         for receiver in receivers:
             receiver.resume()
         return taken
@@ -96,11 +100,11 @@ class Link:
             receiver.resume()
 
     def accept(self, channel: Channel, stream: Stream) -> None:
-        """Take the peer's stream for a channel; PeerError if it has one already."""
-        current = self._receivers.get(channel)
-        if current is not None and not current.stream.has_ended:
+        """Take the peer's stream for a channel; PeerError if it has had one already."""
+        if channel in self._receivers:
             raise PeerError(Reason.YAMUX_STREAM, f"a second stream for {channel.name}")
-        receiver = _Receiver(self, channel, stream, self._options.inbox_frames)
+        account = self._inbox.account(self.peer, channel)
+        receiver = _Receiver(self, channel, stream, account, self._options)
         self._receivers[channel] = receiver
         stream.receive_with(receiver.on_data, self._options.receive_window_bytes)
         stream.finish()  # the peer writes, we read
@@ -132,27 +136,52 @@ class Link:
             self._inbox.put(Frame(self.peer, channel, payload), receiver)
 
 
-class _Receiver:
-    """One channel's frames on their way in."""
+class _Account:
+    """What one peer has in the inbox on one channel, whichever connection it came by.
 
-    def __init__(self, link: Link, channel: Channel, stream: Stream, allowance: int) -> None:
-        self.stream = stream
+    Otherwise a peer that connects again and again could fill the inbox of a slow core.
+    """
+
+    __slots__ = ("frames", "receiver", "size")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.size = 0
+        self.receiver: _Receiver | None = None  # that of the present connection
+
+
+class _Receiver:
+    """One channel's frames on their way in, by one connection."""
+
+    def __init__(
+        self,
+        link: Link,
+        channel: Channel,
+        stream: Stream,
+        account: _Account,
+        options: MeshOptions,
+    ) -> None:
+        self._stream = stream
         self._link = link
         self._channel = channel
+        self._account = account
+        self._options = options
         self._reader = FrameReader()
-        self._allowance = allowance  # how many more frames the inbox takes
         self._released_bytes = 0
+        account.receiver = self
 
     def on_data(self, data: memoryview) -> None:
         """Bytes arrived, within the window."""
         self._reader.feed(data)
         self._parse()
 
-    def release(self, event: NetworkEvent) -> None:
-        """The core has taken a frame of this channel."""
+    def release(self, event: NetworkEvent) -> "_Receiver":
+        """The core has taken a frame of this channel; whom to resume for it."""
         assert isinstance(event, Frame)
-        self._allowance += 1
+        self._account.frames -= 1
+        self._account.size -= len(event.payload)
         self._released_bytes += PREFIX_BYTES + len(event.payload)
+        return self._account.receiver or self
 
     def resume(self) -> None:
         """Parse what has been waiting, and grant new window for what the core has taken."""
@@ -161,11 +190,13 @@ class _Receiver:
     def _resume(self) -> None:
         if self._link.connection.reason is None:
             released, self._released_bytes = self._released_bytes, 0
-            self.stream.consume(released)
+            self._stream.consume(released)
             self._parse()
 
     def _parse(self) -> None:
-        if self._link.is_up and self._allowance:
-            payloads = self._reader.take(self._allowance)
-            self._allowance -= len(payloads)
+        account, options = self._account, self._options
+        if self._link.is_up and account.size < options.receive_window_bytes:
+            payloads = self._reader.take(options.inbox_frames - account.frames)
+            account.frames += len(payloads)
+            account.size += sum(map(len, payloads))
             self._link.deliver(self._channel, payloads, self)

@@ -70,9 +70,7 @@ def test_a_length_beyond_the_cap_is_refused_before_any_of_the_frame_is_there() -
 def test_small_pieces_do_not_keep_the_large_records_alive_that_they_came_in() -> None:
     reader, record = FrameReader(), bytearray(65_536)
     for _ in range(10):
-        view = memoryview(record)[:100]
-        reader.feed(view)
-        view.release()
+        reader.feed(memoryview(record)[:100])
     record.extend(b"x")  # BufferError if a view of it were still held
 
 

@@ -9,12 +9,16 @@ import os
 import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
 from net.libp2p import multistream
 from net.libp2p.connection import Connection
+from net.libp2p.errors import PeerError, Reason
 from net.libp2p.framing import FrameReader, encode_frame
+from net.libp2p.handshake import MAX_BUFFERED_BYTES, RawStream
 from net.libp2p.mesh import Mesh
 from net.libp2p.stream import Stream
 from net.transport import MAX_FRAME_BYTES, Channel, Frame, PeerUp
@@ -145,6 +149,18 @@ async def test_a_flood_before_the_handshake_is_cut_off(honest: list[Mesh]) -> No
     await intruder.close()
 
 
+async def test_what_waits_unread_during_the_handshake_is_bounded() -> None:
+    raw, transport = RawStream(), Mock(spec=asyncio.Transport)
+    raw.connection_made(transport)
+    raw.data_received(bytes(MAX_BUFFERED_BYTES))
+    transport.abort.assert_not_called()
+    raw.data_received(b"x")
+    transport.abort.assert_called_once()
+    with pytest.raises(PeerError) as caught:
+        raw.release()
+    assert caught.value.reason is Reason.HANDSHAKE_OVERFLOW
+
+
 def refusals(mesh: Mesh) -> dict[str, int]:
     return {k: v for k, v in mesh.statistics().items() if k.startswith("refused_")}
 
@@ -209,6 +225,7 @@ async def test_a_listener_who_is_somebody_else_is_not_talked_to() -> None:
         mesh.set_peers({impostors[3].peer_id: impostor.listen_address})
         await until(lambda: count(mesh, "dial_handshake_failed") >= 2)
         assert not mesh.peers_up
+        await until(lambda: count(impostor, "refused_hung_up") >= 2)
         await impostor.aclose()
 
 
@@ -281,7 +298,7 @@ async def test_frames_cut_byte_by_byte_arrive_whole(honest: list[Mesh]) -> None:
 async def test_frames_wait_until_the_link_is_up(honest: list[Mesh]) -> None:
     intruder = await Intruder.admitted(honest[0], MEMBER)
     intruder.say(data(1, CONTROL, SYN) + data(1, encode_frame(b"early")))
-    await intruder.listen_for(multistream.encode("/dsequencer/1/control"))
+    await intruder.listen_for(data(1, CONTROL))
     assert honest[0].drain_events() == []
     await answer_channels(intruder)
     assert await take_events(honest[0], 2) == [
@@ -411,6 +428,7 @@ async def test_a_ping_that_ends_its_half_at_once_is_still_answered(honest: list[
         challenge = os.urandom(32)
         intruder.say(data(stream, asked, SYN) + data(stream, challenge, FIN))
         await intruder.listen_for(challenge)
+        await intruder.listen_for(header(DATA, FIN, stream, 0))
     await intruder.close()
 
 
@@ -424,6 +442,28 @@ async def test_the_newest_connection_of_a_member_counts(honest: list[Mesh]) -> N
     await answer_channels(second)
     await until(lambda: MEMBER.peer_id in mesh.peers_up)
     await second.close()
+
+
+def mesh_was_up(mesh: Mesh, times: int) -> bool:
+    return count(mesh, "links_up") == times
+
+
+async def test_a_member_that_connects_again_and_again_has_one_share_of_the_inbox() -> None:
+    async with mesh_of(1, replace(QUICK, inbox_frames=64)) as [mesh]:
+        mesh.set_peers({MEMBER.peer_id: ("127.0.0.1", 1)})
+        frames = b"".join(encode_frame(bytes([number])) for number in range(100))
+        for turn in range(3):
+            intruder = await Intruder.admitted(mesh, MEMBER)
+            await answer_channels(intruder)
+            intruder.say(data(1, CONTROL, SYN) + data(1, frames))
+            await until(lambda: count(mesh, "frames_in") == 64)
+            await until(partial(mesh_was_up, mesh, turn + 1))
+            intruder.say(header(PING, SYN, 0, turn))
+            await intruder.listen_for(header(PING, 2, 0, turn))  # all before it is received
+        assert count(mesh, "frames_in") == 64
+        received = [frame.payload[0] for frame in await take_frames(mesh, 64 + 100)]
+        assert received == [*range(64), *range(100)]
+        await intruder.close()
 
 
 async def test_pings_and_strange_protocols_without_end_cost_only_the_sender(
@@ -460,9 +500,11 @@ async def test_a_mistake_of_ours_while_receiving_costs_one_connection(
     intruder = await Intruder.admitted(honest[0], MEMBER)
     await answer_channels(intruder)
     await until(lambda: MEMBER.peer_id in honest[0].peers_up)
+    intruder.say(data(1, CONTROL, SYN))
+    await intruder.listen_for(data(1, CONTROL))
     with monkeypatch.context() as patch:
         patch.setattr(FrameReader, "feed", lambda reader, data: 1 / 0)
-        intruder.say(data(1, CONTROL, SYN) + data(1, encode_frame(b"a vote")))
+        intruder.say(data(1, encode_frame(b"a vote")))
         await assert_closed(intruder, honest[0], "internal")
     honest[0]._counters.clear()
 
