@@ -1,6 +1,7 @@
 """What stands between the machine and its surroundings: the values that cross the seam.
 
-`Ready` is a contract in the form of a struct: what to save, then what to send, then what to apply.
+`Ready` is a contract in the form of a struct: what to save in one transaction (S1, S2), then what
+to send, then what to apply.
 `Payload` and `History` are what the machine may ask, at once and without side effects.
 """
 
@@ -26,7 +27,7 @@ class Payload(Protocol):
     """What the machine asks about collections; answers at once, changes nothing it decided."""
 
     def holds(self, digest: bytes) -> bool:
-        """Whether the collection is here."""
+        """Whether the collection is here, and durable before anything I say now leaves (S3)."""
         ...
 
     def size(self, digest: bytes) -> int | None:

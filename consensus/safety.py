@@ -41,7 +41,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class SafetyRecord:
-    """S1: everything a signature of this member ever depended on, in one durable value."""
+    """S1: everything a signature of this member ever depended on, in one durable value.
+
+    L2: `highest_timeout_round` is the timeout watermark; nothing lowers or forgets it.
+    """
 
     epoch: int
     high_qc: QuorumCertificate
