@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerId, PeerUp
+from net.transport import MAX_FRAME_BYTES, Channel, Frame, NetworkEvent, PeerDown, PeerId, PeerUp
 
 
 class Clock(Protocol):
@@ -177,7 +177,9 @@ class SimulatedTransport:
         self._on_event(event)
 
     def send(self, peer: PeerId, channel: Channel, frame: bytes) -> bool:
-        """Queue a frame; False when the peer is down."""
+        """Queue a frame; False when the peer is down. ValueError above `MAX_FRAME_BYTES`."""
+        if len(frame) > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame of {len(frame)} bytes exceeds {MAX_FRAME_BYTES}")
         if self.closed or peer not in self._up:
             return False
         return self._network.carry(self, peer, channel, frame)

@@ -235,8 +235,6 @@ async def test_nobody_is_not_sent_to(world: World) -> None:
 async def test_the_largest_frame_passes_and_a_larger_one_is_a_mistake(world: World) -> None:
     one, two, _ = world.members
     assert one.send(two.local_peer, Channel.BULK, bytes(MAX_FRAME_BYTES))
-    if isinstance(world.network, FaultlessSimulation):
-        pytest.xfail("the simulated network carries frames of any size")
     with pytest.raises(ValueError, match="exceeds"):
         one.send(two.local_peer, Channel.BULK, bytes(MAX_FRAME_BYTES + 1))
     with pytest.raises(ValueError, match="exceeds"):
