@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -53,27 +54,30 @@ def up_command(
     if running is not None and running.is_alive:
         raise TestnetError(f"a testnet runs in {directory} already; end it with: testnet down")
     if detach:
-        _detach(directory)
+        options_given = ["--nodes", nodes, "--dir", str(directory), "--l1", l1, "--seed", str(seed)]
+        flags = [name for name, given in (("--links", links), ("--fresh", fresh)) if given]
+        _detach(directory, [*options_given, *flags], l1_key)
         return
     plan = Plan(directory, int(nodes), l1, seed, l1_key, links)
     asyncio.run(supervise(plan, fresh, Console(), with_table=not supervised))
 
 
-def _detach(directory: Path) -> None:
-    """Run the same command line in a session of its own, and wait until it is up."""
+def _detach(directory: Path, arguments: list[str], l1_key: bytes | None) -> None:
+    """Run `up` in a session of its own, and wait until it is up."""
     from testnet.state import LOG_FILE, Running
 
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / LOG_FILE
-    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
-    command = "from testnet.cli import main; main()"
+    command = [sys.executable, "-c", "from testnet.cli import main; main()", "up", "--supervised"]
+    secret = {"TESTNET_L1_KEY": l1_key.hex()} if l1_key else {}  # other users see command lines
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-c", command, *arguments, "--supervised"],
+            [*command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=os.environ | secret,
         )
     deadline = time.monotonic() + DETACH_TIMEOUT_S
     while not ((running := Running.load(directory)) and running.pid == child.pid):
