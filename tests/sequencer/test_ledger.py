@@ -352,7 +352,17 @@ def random_transaction(random_: random.Random) -> tuple[int, bytes]:
     return random_.choice([1, 2]), random_.choice(shapes)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.fixture(params=["spread", "crowded"])
+def marks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crowded: one bucket and needles of a byte, so that many marks hint at others' heights."""
+    if request.param == "crowded":
+        monkeypatch.setattr(sequencer.index, "_BUCKET_MASK", 0)
+        monkeypatch.setattr(sequencer.index, "_NEEDLE_BYTES", 1)
+        monkeypatch.setattr(sequencer.index, "_MARK_BYTES", 6)
+
+
+@pytest.mark.usefixtures("marks")
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("segment_entries", [1, 3, 8, 10_000])
 def test_any_history_is_the_same_with_any_batches_segments_and_crashes(
     small_segments: Callable[[int], None], seed: int, segment_entries: int
@@ -547,7 +557,7 @@ def test_a_segment_is_sorted_and_marked(small_segments: Callable[[int], None]) -
 def test_what_left_the_window_is_forgotten() -> None:
     chain = Chain(rules=Rules(duplicate_window_heights=2))
     for height in range(100):
-        chain.commit([(901, os.urandom(8)) for _ in range(20)], [(901, b"%d" % height)])
+        chain.commit([(901, b"x" + os.urandom(8)) for _ in range(20)], [(901, b"%d" % height)])
     chain.ledger._index._sweep(1 << 16)
     assert sum(map(len, chain.ledger._index._marks)) == 2 * 21 * 11
 

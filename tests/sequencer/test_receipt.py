@@ -239,6 +239,15 @@ def test_a_spoilt_receipt_is_refused(name: str) -> None:
     assert sentence in refused(fresh() | change)
 
 
+def test_headers_of_another_epoch_are_refused() -> None:
+    later = replace(header(2), epoch=1)
+    change = {
+        "headers": [*fresh()["headers"][:2], later.encode().hex()],
+        "proof": certificate(later).encode().hex(),
+    }
+    assert "another epoch than the genesis" in refused(fresh() | change)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
