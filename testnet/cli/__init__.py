@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "slow": "testnet.cli.fault",
     "l1": "testnet.cli.fault",
     "bench": "testnet.cli.bench",
+    "sim": "testnet.cli.sim",
 }
 """Command to the module that has it: only the one that is asked for is imported."""
 
@@ -51,6 +52,7 @@ def commands() -> None:
     testnet run              four nodes order and settle real traffic; exit code 0 or 1
     testnet up               a cluster that stays, with a live table; Ctrl-C ends it
     testnet bench            how fast it is
+    testnet sim              thousands of runs in virtual time, faults and liars from a seed
     """
 
 

@@ -1,5 +1,6 @@
 """The command line: help with examples, options that are checked, errors in one sentence."""
 
+import json
 import os
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def test_help_is_quick_since_nothing_heavy_is_imported():
         (["run", "--l1-key", "12"], "32 bytes in hex"),
         (["bench", "--rate", "1000,fast"], "list of rates"),
         (["bench", "--rate", "0"], "list of rates"),
+        (["sim", "--seeds", "9-1"], "holds no seed"),
+        (["sim", "--seeds", "all"], "no seed and no range"),
         (["l1", "explode"], "explode"),
         (["nonsense"], "nonsense"),
     ],
@@ -146,3 +149,28 @@ def test_a_missing_anvil_is_named(tmp_path):
 def test_all_commands_are_click_commands():
     context = click.Context(commands)
     assert all(isinstance(commands.get_command(context, name), click.Command) for name in COMMANDS)
+
+
+def test_seeds_are_simulated_and_reported(tmp_path):
+    summary = tmp_path / "seeds.json"
+    arguments = ["--seeds", "1-2", "--nodes", "4", "--duration", "2", "--jobs", "1"]
+    result = CliRunner().invoke(commands, ["sim", *arguments, "--json", str(summary)])
+    assert result.exit_code == 0, result.output
+    assert "2 seeds" in result.output
+    assert [outcome["seed"] for outcome in json.loads(summary.read_text())] == [1, 2]
+
+
+def test_a_trace_is_the_same_every_time():
+    arguments = ["sim", "--seed", "1", "--nodes", "4", "--duration", "2", "--trace"]
+    first, second = (CliRunner().invoke(commands, arguments) for _ in range(2))
+    assert "digest" in first.output
+    assert first.output == second.output
+
+
+def test_a_trace_of_many_seeds_and_an_unknown_adversary_are_refused():
+    for arguments, complaint in (
+        (["--seeds", "1-2", "--trace"], "one seed"),
+        (["--adversary", "nobody"], "there are: "),
+    ):
+        result = CliRunner().invoke(commands, ["sim", *arguments])
+        assert complaint in str(result.exception)
