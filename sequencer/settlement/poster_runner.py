@@ -182,7 +182,13 @@ class PosterRunner:
     ) -> L1View | None:
         """A reorg makes blocks unknown and readings contradict each other; for a while."""
         reason = "its events and its states contradict each other"
+        view: L1View | None
         try:
+            if head.number < final.number:
+                raise InvalidAnswer(
+                    f"the L1's head, block {head.number}, is older than its final block "
+                    f"{final.number}"
+                )
             view = await self._read(final, head, certified)
         except (L1Refused, InvalidAnswer) as error:
             view, reason = None, str(error)

@@ -60,6 +60,26 @@ def of(kind: type, notices: list[Notice]) -> list[Notice]:
     return [notice for notice in notices if isinstance(notice, kind)]
 
 
+async def test_a_head_behind_the_final_block_is_no_reading() -> None:
+    l1, client, port = alone([batch(1)])
+    runner = runner_of(l1, client, port)
+    for _ in range(3):
+        await runner.poll_once()
+        l1.mine()
+    for _ in range(8):
+        l1.mine()
+    client.faults.lag_blocks = 10
+    sent = len(l1.known)
+    for _ in range(MAX_TORN_READS):
+        await runner.poll_once()
+    assert len(l1.known) == sent
+    (alarm,) = of(Alarm, port.notices)
+    assert "older than its final block" in alarm.text
+    client.faults.lag_blocks = 0
+    await runner.poll_once()
+    assert of(AlarmCleared, port.notices)
+
+
 async def test_an_l1_that_does_not_move_is_asked_for_its_head_only() -> None:
     l1, client, port = alone([])
     runner = runner_of(l1, client, port)
