@@ -37,7 +37,7 @@ class Rules:
     """Bytes of one transaction; fits one batch with its header."""
     digest_window_heights: int = 256
     """V5: a digest may not be repeated within this many ancestors."""
-    duplicate_window_heights: int = 20_000
+    duplicate_window_heights: int = 5_000
     """A transaction counts once within this many heights."""
     round_window: int = 64
     """Q3: messages further ahead than this are not stored."""
