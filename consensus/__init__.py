@@ -22,7 +22,7 @@ core), the epoch, then its fields.
 
 Rules, and where they are kept.
 
-Entering a round (`replica`, `pacemaker`)
+Entering a round (`replica`, `pacemaker`, `reminder`)
   E1  A round is entered only on a QC or a TC of the round before it.
   E2  A proposal for r carries a QC of r-1 and no TC, or a TC of r-1 and a QC at least as high as
       the TC's highest.
@@ -60,7 +60,7 @@ Locking and commit votes (`safety.commit_vote`, `replica`)
   L1  A QC is locked at once, even if its block is unknown. The commit vote follows when its header
       chain is known, if its round is above every round I timed out in or commit-voted.
   L2  The timeout watermark survives restarts.
-Committing (`blocktree`, `replica`)
+Committing (`committer`, `blocktree`)
   C1  A commit certificate commits its block and all uncommitted ancestors, oldest first, once.
   C2  A QC for a child exactly one round up commits the parent.
   C3  Heights are contiguous and parents match; a missing ancestor is fetched, never skipped.
@@ -75,7 +75,7 @@ Counting (`aggregator`)
   Q3  Only rounds within a bounded window are stored.
 Leaders (`committee`)
   Ld1 The leader is a function of (committee, round) alone, weighted by stake.
-Sync (`fetcher`, `server`, `replica`)
+Sync (`catchup`, `fetcher`, `server`)
   Y1  A member can always fall back to sync and return by itself.
   Y2  Signers of a QC hold the block; everybody is tried; ranges are bounded and believed only
       through the hash chain to my committed head and a proof.

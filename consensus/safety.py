@@ -232,6 +232,33 @@ class Safety:
         return timeout
 
 
+class Follower(Safety):
+    """Somebody who watches: keeps the newest certificates, has no key and signs nothing."""
+
+    def __init__(self, record: SafetyRecord) -> None:
+        self.record = record
+        self.changed = False
+
+    def propose(self, block: Block) -> Proposal | Refusal:
+        """Never."""
+        return WATCHING
+
+    def vote(self, block: Block) -> Vote | Refusal:
+        """Never."""
+        return WATCHING
+
+    def commit_vote(self, block: Block, qc: QuorumCertificate) -> CommitVote | Refusal:
+        """Never."""
+        return WATCHING
+
+    def timeout(self, round: int, commit: CommitCertificate | None) -> Timeout | Refusal:
+        """Never."""
+        return WATCHING
+
+
+WATCHING = Refusal("V1", "a follower signs nothing")
+
+
 def newer_tc(record: SafetyRecord) -> TimeoutCertificate | None:
     """The TC if it says more than the high QC does."""
     tc = record.high_tc

@@ -518,12 +518,12 @@ class Cluster:
 
     def assert_no_contradiction(self) -> None:
         """No member ever said two different things where the rules allow one."""
-        said: dict[tuple[int, type[Message], int], bytes] = {}
+        said: dict[tuple[int, int, int], bytes] = {}
         for sender, message in self.journal:
             if isinstance(message, Proposal):
-                key, opinion = (sender, Proposal, message.block.round), message.block.id
+                key, opinion = (sender, message.kind, message.block.round), message.block.id
             elif isinstance(message, Vote | CommitVote):
-                key, opinion = (sender, type(message), message.round), message.block_id
+                key, opinion = (sender, message.kind, message.round), message.block_id
             else:
                 continue
             assert said.setdefault(key, opinion) == opinion, f"{key} contradicted itself"
