@@ -3,7 +3,8 @@
 Everything that happens goes in through one door (`on_frame`, `submit`, `tick`, ...); `pump` then
 does what was decided, in the order that the protocol demands: save, speak, apply.
 
-    save    one durable transaction: safety record, blocks, collections, log, batches
+    save    one durable transaction: safety record, blocks, collections, log, batches; collections
+            alone wait for the next thing that is decided, because nothing said depends on them
     speak   messages to others; a message to all comes back to me here, after the save
     apply   committed blocks into the log; their writes are part of the next save
 
@@ -45,6 +46,8 @@ from sequencer.store.seam import Store, WriteBatch
 
 MAX_UNAPPLIED = 512
 """Committed blocks that may wait for their collections before syncing pauses."""
+COLLECTIONS_SAVED_WITHIN_MS = 50
+"""How long collections wait at most for a save that is due anyway: a vote (S3), a block, a log."""
 MAX_EVIDENCE = 64
 """Pieces of evidence against one member that a run of the node stores; one is enough."""
 
@@ -100,6 +103,7 @@ class Node:
         self.batcher = self._open_batcher()
         self._unapplied: deque[tuple[Block, CommitProof | None]] = deque()
         self._writes = WriteBatch()
+        self._save_by: int | None = None
         self._applied: list[AppliedBlock] = []
         self._own: deque[core.Message] = deque()
         self._evidence: Counter[int] = Counter()
@@ -192,6 +196,8 @@ class Node:
             times.append(self.pool.deadline)
         if self.batcher is not None and self.batcher.deadline is not None:
             times.append(self.batcher.deadline)
+        if self._save_by is not None:
+            times.append(self._save_by)
         return min(times)
 
     @property
@@ -272,7 +278,7 @@ class Node:
         batches = self.batcher.take() if self.batcher is not None else BatcherReady()
 
         self._put(ready, collected, batches)
-        saved = self._save()
+        saved = self._must_save(ready, batches) and self._save()
         self._speak_payload(collected)
         for outgoing in ready.messages:
             self._speak(outgoing)
@@ -307,12 +313,24 @@ class Node:
             self.ledger.put_collection(writes, collection)
         put_batches(writes, batches.save)
 
+    def _must_save(self, ready: Ready, batches: BatcherReady) -> bool:
+        """Whether something was decided, or collections have waited for that long enough.
+
+        Saving each collection as it comes would cost several syncs a block.
+        """
+        if ready.record or ready.blocks or ready.evidence or batches.save or self._applied:
+            return True
+        if self._save_by is None and len(self._writes):
+            self._save_by = self._now.monotonic_ms + COLLECTIONS_SAVED_WITHIN_MS
+        return self._save_by is not None and self._now.monotonic_ms >= self._save_by
+
     def _save(self) -> bool:
         """S2: one durable transaction for all that was decided; then the log's readers may know."""
         changed = bool(len(self._writes))
         if changed:
             self._store.save(self._writes)
             self._writes = WriteBatch()
+        self._save_by = None
         applied, self._applied = self._applied, []
         for block in applied:
             self.on_applied(block)
