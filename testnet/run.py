@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -43,7 +43,8 @@ class Job:
     transactions: int = 400
     rate: float = 200.0
     transaction_bytes: int = 300
-    kill_one: bool = False
+    disturb: "Callable[[Run], Awaitable[None]] | None" = None
+    """What goes wrong meanwhile; it ends with everything mended."""
 
 
 @dataclass(slots=True)
@@ -57,8 +58,8 @@ class Run:
     watchers: list[Watcher]
     followers: list[asyncio.Task[None]] = field(default_factory=list)
     started: float = 0.0
-    killed: str | None = None
-    killed_index: int | None = None
+    killed: list[int] = field(default_factory=list)
+    """Nodes that were killed, as often as they were."""
     resent: int = 0
 
     async def until(
@@ -126,15 +127,15 @@ async def _following(job: Job, testnet: Testnet, progress: Progress) -> AsyncIte
 
 
 async def _submit(it: Run) -> None:
-    """Submit everything; with `kill_one`, kill a node in the middle and restart it later."""
+    """Submit everything, while things go wrong."""
     job = it.job
     with it.progress.stage("submit traffic to all nodes") as stage:
         workload = Workload(job.plan.seed, job.plan.nodes, job.transaction_bytes)
         submissions = await asyncio.to_thread(_take, workload, job.transactions)
         it.started = time.monotonic()
         tasks = [asyncio.create_task(it.traffic.run(submissions, job.rate))]
-        if job.kill_one:
-            tasks.append(asyncio.create_task(_kill_one(it)))
+        if job.disturb is not None:
+            tasks.append(asyncio.create_task(_disturb(job.disturb, it)))
         deadline = COMMIT_TIMEOUT_S + 2 * job.transactions / job.rate
 
         def lagging() -> str:
@@ -149,8 +150,16 @@ async def _submit(it: Run) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        killed = f", {it.killed} killed and restarted" if it.killed else ""
+        killed = f", {_names(it)} killed and restarted" if it.killed else ""
         stage.note(f"{_accepted(it)}{killed}")
+
+
+async def _disturb(disturb: Callable[[Run], Awaitable[None]], it: Run) -> None:
+    await disturb(it)
+
+
+def _names(it: Run) -> str:
+    return ", ".join(it.testnet.specs[index].name for index in it.killed)
 
 
 def _take(workload: Workload, count: int) -> list[Submission]:
@@ -161,13 +170,13 @@ def _accepted(it: Run) -> str:
     return f"{len(it.traffic.accepted)} of {it.job.transactions} accepted"
 
 
-async def _kill_one(it: Run) -> None:
+async def kill_one(it: Run) -> None:
     """SIGKILL a node mid-run; restart it once the others have gone on without it."""
     total = it.job.transactions
     index = random.Random(it.job.plan.seed).randrange(it.job.plan.nodes)
     victim = it.testnet.cluster.nodes[index]
     await _reached(lambda: len(it.traffic.accepted) >= KILL_AT * total)
-    it.killed, it.killed_index = victim.spec.name, index
+    it.killed.append(index)
     victim.kill()
     others = [watcher for place, watcher in enumerate(it.watchers) if place != index]
     await _reached(lambda: min(len(watcher.seen) for watcher in others) >= RESTART_AT * total)
@@ -207,12 +216,12 @@ def _uncommitted(it: Run) -> str:
 
 async def _resend_lost(it: Run) -> None:
     """What a node had accepted and told nobody when it was killed is its clients' to send again."""
-    if it.killed_index is None:
+    if not it.killed:
         return
     await asyncio.sleep(RESEND_AFTER_S)
     known = set[bytes]().union(*(watcher.seen.keys() for watcher in it.watchers))
     for identity, accepted in list(it.traffic.accepted.items()):
-        if accepted.node == it.killed_index and identity not in known:
+        if accepted.node in it.killed and identity not in known:
             await it.traffic.place(accepted.submission)
             it.resent += 1
 
@@ -279,7 +288,7 @@ def _summary(it: Run, derived: audit.Derived | None, receipts: int) -> dict[str,
         "l1_gas": derived.gas if derived else 0,
         "posters": derived.posters if derived else 0,
         "receipts": receipts,
-        "killed": it.killed,
+        "killed": _names(it),
         "resent": it.resent,
         "retries": it.traffic.retries,
     }

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "heal": "testnet.cli.fault",
     "slow": "testnet.cli.fault",
     "l1": "testnet.cli.fault",
+    "chaos": "testnet.cli.chaos",
     "bench": "testnet.cli.bench",
     "sim": "testnet.cli.sim",
 }

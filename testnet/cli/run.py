@@ -36,7 +36,9 @@ from testnet.cli import options
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep everything here (an empty directory).  Without it a directory that is deleted.",
 )
-@click.option("--kill-one", is_flag=True, help="SIGKILL one node mid-run and restart it later.")
+@click.option(
+    "--kill-one", "with_kill", is_flag=True, help="SIGKILL one node mid-run and restart it later."
+)
 @options.json_file
 def run_command(
     nodes: str,
@@ -47,7 +49,7 @@ def run_command(
     l1_key: bytes | None,
     seed: int,
     directory: Path | None,
-    kill_one: bool,
+    with_kill: bool,
     json_file: Path | None,
 ) -> None:
     """Order and settle real traffic on a new cluster, check everything, and end.
@@ -64,12 +66,12 @@ def run_command(
     # imported here: --help does not wait for it
     from testnet.launch import Plan
     from testnet.report import Progress, print_summary
-    from testnet.run import Job, run, summary_rows
+    from testnet.run import Job, kill_one, run, summary_rows
 
     console = Console()
     with _place(directory, console) as place:
         plan = Plan(place, int(nodes), l1, seed, l1_key)
-        job = Job(plan, transactions, rate, transaction_bytes, kill_one)
+        job = Job(plan, transactions, rate, transaction_bytes, kill_one if with_kill else None)
         found: dict[str, Any] = asyncio.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
     if json_file is not None:

@@ -1,0 +1,62 @@
+"""`testnet chaos`."""
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from testnet.cli import options
+
+
+@click.command("chaos")
+@options.nodes
+@click.option(
+    "--duration",
+    type=click.FloatRange(5, 86_400),
+    default=60.0,
+    show_default=True,
+    help="Seconds of traffic and faults.",
+)
+@click.option(
+    "--rate", type=click.FloatRange(1, 10_000), default=50.0, show_default=True, help="A second."
+)
+@options.transaction_bytes
+@options.l1
+@options.seed
+@options.json_file
+def chaos_command(
+    nodes: str,
+    duration: float,
+    rate: float,
+    transaction_bytes: int,
+    l1: str,
+    seed: int,
+    json_file: Path | None,
+) -> None:
+    """Run real traffic on a new cluster while things go wrong, then check everything.
+
+    The seed draws the faults: nodes killed and restarted, one or all at once, paused, cut off,
+    slow; the L1 stalled and reorganised. In the end everything is mended, and the same has to be
+    so as after `testnet run`.
+
+    \b
+    Example:  testnet chaos --seed 7 --duration 120
+    """
+    from testnet.chaos import chaos
+    from testnet.launch import Plan
+    from testnet.report import Progress, print_summary
+    from testnet.run import Job, run, summary_rows
+
+    console = Console()
+    place = Path(tempfile.mkdtemp(prefix="testnet-chaos-"))
+    console.print(f"everything is kept in {place}", highlight=False, soft_wrap=True)
+    plan = Plan(place, int(nodes), l1, seed, links=True)
+    count = max(4, int(duration * rate))
+    job = Job(plan, count, rate, transaction_bytes, chaos(seed, duration))
+    found = asyncio.run(run(job, Progress(console)))
+    print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=2) + "\n")
