@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate, pairwise
-from struct import Struct, pack, unpack_from
+from struct import Struct, iter_unpack, pack, unpack_from
 
 from consensus.types import Block
 
@@ -59,8 +59,12 @@ class BlockEntries:
 
     def keys(self) -> list[tuple[bytes, int]]:
         """Every (id or alias, index) that the index knows the entries by."""
-        ids = [(self.id(index), index) for index in range(self.count)]
+        ids = [(id, index) for index, id in enumerate(self.each_id())]
         return ids + alias_keys(self.aliases)
+
+    def each_id(self) -> list[bytes]:
+        """The entries' ids, in order."""
+        return [id for (id,) in iter_unpack(f"{ID_BYTES}s", self.ids)]
 
     def encode(self) -> bytes:
         """Counts first, then the columns."""

@@ -50,7 +50,8 @@ class RunningNode:
         self._clock = clock
         self._listeners: dict[int, Callable[[AppliedBlock], None]] = {}
         self._next_listener = 0
-        self._pending: dict[bytes, None] = {}
+        self._pending: set[bytes] = set()
+        self._pending_longer: set[bytes] = set()
         self._started = time.monotonic()
         self._grown_at = time.monotonic()
         self._safe: tuple[tuple[int, int], int] = ((-1, -1), 0)
@@ -70,24 +71,25 @@ class RunningNode:
             )
         self.node.submit(transactions, self._clock())
         for namespace, transaction in transactions:
-            self._pending[transaction_id(namespace, transaction)] = None
+            self._pending.add(transaction_id(namespace, transaction))
             if is_ethereum_envelope(transaction):
-                self._pending[ethereum_hash(transaction)] = None
-        while len(self._pending) > MAX_REMEMBERED:
-            del self._pending[next(iter(self._pending))]
+                self._pending.add(ethereum_hash(transaction))
+        if len(self._pending) > MAX_REMEMBERED // 2:
+            self._pending, self._pending_longer = set(), self._pending
         self._wake()
 
     def pending(self, tx_hash: bytes) -> bool:
         """Whether a transaction was accepted here and is not ordered yet."""
-        return tx_hash in self._pending
+        return tx_hash in self._pending or tx_hash in self._pending_longer
 
     def on_applied(self, applied: AppliedBlock) -> None:
         """Told by the node when a block is durable in the log."""
         self._observer.applied(applied, time.time_ns() // 1_000_000)
         self._grown_at = time.monotonic()
-        if self._pending:
-            for key, _ in applied.row.keys():  # noqa: SIM118  (a method, not a mapping's)
-                self._pending.pop(key[:32], None)
+        if self._pending or self._pending_longer:
+            ordered = applied.row.each_id() + [alias[:32] for alias, _ in applied.row.aliases]
+            self._pending.difference_update(ordered)
+            self._pending_longer.difference_update(ordered)
         for listener in list(self._listeners.values()):
             listener(applied)
 
