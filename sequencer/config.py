@@ -68,15 +68,17 @@ class RpcConfig:
 class L1Config:
     """How this node sees the L1. With no `url` it orders and certifies, and posts nothing.
 
-    confirmations    L1 blocks on top of a posted batch before it counts as safe
-    poll_ms          between two looks at the L1
-    takeover_blocks  L1 blocks the next poster waits for the one before it
+    confirmations         L1 blocks on top of a posted batch before it counts as safe
+    poll_ms               between two looks at the L1
+    takeover_blocks       L1 blocks the next poster waits for the one before it
+    max_unposted_batches  closed batches that the L1 does not have; above, nothing is admitted
     """
 
     url: str = ""
     confirmations: int = 2
     poll_ms: int = 1_000
     takeover_blocks: int = 3
+    max_unposted_batches: int = 2_048  # about 240 MB of log
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,7 @@ class NodeConfig:
             ("l1.confirmations", self.l1.confirmations, 1, 10_000),
             ("l1.poll_ms", self.l1.poll_ms, 10, 600_000),
             ("l1.takeover_blocks", self.l1.takeover_blocks, 3, 10_000),
+            ("l1.max_unposted_batches", self.l1.max_unposted_batches, 1, 1 << 20),
             ("pool.seal_bytes", self.pool.seal_bytes, 1, 1 << 30),
             ("pool.seal_ms", self.pool.seal_ms, 0, 60_000),
             ("pool.max_pending_bytes", self.pool.max_pending_bytes, 1 << 16, 1 << 40),

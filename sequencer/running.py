@@ -19,8 +19,6 @@ from sequencer.settling import Settling
 
 MAX_REMEMBERED = 1 << 18
 """Hashes of accepted transactions that are remembered until they are ordered."""
-MAX_UNPOSTED_BATCHES = 2_048
-"""About 240 MB of log that the L1 does not have; above it nothing is admitted."""
 STALLED_AFTER_BASE_TIMEOUTS = 10
 """Work and no new height for this long: not ready."""
 
@@ -64,10 +62,11 @@ class RunningNode:
         """Take admitted transactions, all or none."""
         if self.node.replica.fetcher.syncing:
             raise Unready("the node is syncing; send to another member or retry")
-        if self.settling is not None and self.settling.unposted > MAX_UNPOSTED_BATCHES:
+        unposted = self.settling.unposted if self.settling else 0
+        if unposted > self.config.l1.max_unposted_batches:
             raise Unready(
-                f"{self.settling.unposted} batches wait to be posted on the L1, which is the most "
-                "a node takes on; retry when the L1 has caught up"
+                f"{unposted} batches wait to be posted on the L1, and this node takes on no more "
+                f"than {self.config.l1.max_unposted_batches}; retry when the L1 has caught up"
             )
         self.node.submit(transactions, self._clock())
         for namespace, transaction in transactions:
@@ -217,7 +216,11 @@ class RunningNode:
         gauge("finalized_height", "Highest height final on L1", status["finalized_height"])
         for name, value in (status["settlement"] or {}).items():
             if isinstance(value, int):
-                gauge(f"batches_{name}", f"settlement: {name}", value)
+                counted = name in ("closed", "certified", "posted", "final", "lag")
+                metric = f"batches_{name}" if counted else f"l1_{name.removeprefix('l1_')}"
+                gauge(metric, f"settlement: {name}, as in seq_status", value)
+        if self.settling is not None:
+            gauge("l1_alarms", "Things about the L1 that need somebody", len(self.settling.alarms))
         for name, value in self.network_statistics().items():
             gauge(f"network_{_metric_name(name)}", f"network: {name}", value)
         return self._observer.exposition()

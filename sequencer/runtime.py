@@ -25,6 +25,7 @@ from sequencer.node import Node, Setup
 from sequencer.observe import Observer, set_up_logging
 from sequencer.pool import PoolLimits
 from sequencer.running import RunningNode
+from sequencer.settlement.client import L1Mismatch
 from sequencer.settling import Settling, run_poster
 from sequencer.store.lmdb import LmdbStore
 from sequencer.store.seam import StoreError
@@ -135,8 +136,9 @@ class Runtime:
         """Wire the node to those who listen to it."""
         settling = None
         if self._node.batcher is not None:
+            setup = self._setup
             settling = Settling(
-                self._node.batcher, self._store, self._setup.chain_id, self._setup.committee.size
+                self._node.batcher, self._store, setup.chain_id, setup.committee.size, setup.me
             )
         running = RunningNode(
             self._node,
@@ -210,7 +212,7 @@ class Runtime:
         """The world failed us: say why, sign nothing more, stop."""
         if self._failure is None:
             self._failure = str(error) or type(error).__name__
-            if not isinstance(error, StoreError):
+            if not isinstance(error, (StoreError, L1Mismatch)):
                 logger.critical("unexpected error", exc_info=error)
         self._stopping.set()
 

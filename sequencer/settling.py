@@ -7,7 +7,7 @@ again; it is kept so that receipts can name their L1 transaction after a restart
 import asyncio
 import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consensus.codec import u64
 from sequencer.batcher import Batcher
@@ -16,6 +16,7 @@ from sequencer.genesis import L1Settings
 from sequencer.node import Setup
 from sequencer.settlement.batch import BatchHeader
 from sequencer.settlement.poster_events import (
+    L1_ALARM,
     Alarm,
     AlarmCleared,
     Final,
@@ -27,9 +28,12 @@ from sequencer.settlement.poster_events import (
     Unposted,
 )
 from sequencer.settlement.poster_runner import CertifiedBatch, PosterRunner
-from sequencer.settlement.schedule import posting_order
+from sequencer.settlement.schedule import posting_order, rank
 from sequencer.store.schema import META_FINAL, META_POSTER, Table
 from sequencer.store.seam import Store, WriteBatch
+
+if TYPE_CHECKING:
+    from sequencer.settlement.ethereum import EthereumClient
 
 logger = logging.getLogger("sequencer.settlement")
 
@@ -37,17 +41,24 @@ logger = logging.getLogger("sequencer.settlement")
 class Settling:
     """What is certified, posted and final, for the poster and for those who ask the node."""
 
-    def __init__(self, batcher: Batcher, store: Store, chain_id: bytes, size: int) -> None:
+    def __init__(
+        self, batcher: Batcher, store: Store, chain_id: bytes, size: int, member: int
+    ) -> None:
         self._batcher = batcher
         self._store = store
         self._chain_id = chain_id
         self._size = size
+        self._member = member
         final = store.get(Table.META, META_FINAL)
         self.final = int.from_bytes(final, "big") if final else 0
         self.posted = self._last_posted()
         self._certified = self.final
         self.alarms: dict[str, str] = {}
         self.takeovers = 0
+        """Batches that this member posted because those ranked before it did not."""
+        self.overtaken = 0
+        """Batches under way here that another member's transaction posted first."""
+        self._mined = 0
         self.runner: PosterRunner | None = None
 
     def _last_posted(self) -> int:
@@ -93,17 +104,13 @@ class Settling:
                     notice.block_number,
                 )
             case Unposted():
-                self.posted = min(self.posted, notice.number - 1)
-                writes = WriteBatch()
-                writes.delete(Table.POSTED, u64(notice.number))
-                self._store.save(writes)
-                logger.warning("an L1 reorganisation took batch %d out again", notice.number)
+                self._unpost(notice.number)
             case Final():
                 self.final = max(self.final, notice.number)
                 self.posted = max(self.posted, self.final)
                 self._put(Table.META, META_FINAL, u64(self.final))
             case StageChanged():
-                self.takeovers += notice.stage is Stage.TAKEN_OVER
+                self._count(notice)
                 logger.info("batch %d: %s %s", notice.number, notice.stage.value, notice.why)
             case Alarm():
                 if notice.topic not in self.alarms:
@@ -112,6 +119,26 @@ class Settling:
             case AlarmCleared():
                 if self.alarms.pop(notice.topic, None) is not None:
                     logger.info("%s: over", notice.topic)
+
+    def _unpost(self, number: int) -> None:
+        """Batch `number` and all after it are not on the L1."""
+        if self.posted < number:
+            return
+        writes = WriteBatch()
+        for gone in range(number, self.posted + 1):
+            writes.delete(Table.POSTED, u64(gone))
+        self._store.save(writes)
+        self.posted = number - 1
+        logger.warning("an L1 reorganisation took batch %d and all after it out again", number)
+
+    def _count(self, change: StageChanged) -> None:
+        self.overtaken += change.stage is Stage.TAKEN_OVER
+        if change.stage is Stage.MINED and change.number > self._mined:
+            self._mined = change.number  # a reorg may have it mined again
+            self.takeovers += self._rank(change.number) > 0
+
+    def _rank(self, number: int) -> int:
+        return rank(self._chain_id, number, self._size, self._member)
 
     def _put(self, table: Table, key: bytes, value: bytes) -> None:
         writes = WriteBatch()
@@ -126,7 +153,7 @@ class Settling:
         return self._batcher.last_closed - self.posted
 
     def status(self) -> dict[str, Any]:
-        """Numbers of batches by state, who posts next, and what is wrong."""
+        """Numbers of batches by state, who posts next, how the L1 is, and what is wrong."""
         following = self.posted + 1
         return {
             "closed": self._batcher.last_closed,
@@ -135,8 +162,22 @@ class Settling:
             "final": self.final,
             "lag": self.unposted,
             "poster": posting_order(self._chain_id, following, self._size)[0],
+            "rank": self._rank(following),
             "takeovers": self.takeovers,
+            "overtaken": self.overtaken,
+            **self._l1_status(),
             "alarms": dict(self.alarms),
+        }
+
+    def _l1_status(self) -> dict[str, Any]:
+        """What the poster saw of the L1 last; None for what it has not seen yet."""
+        view = self.runner.machine.view if self.runner else None
+        return {
+            "l1_head": view.head.number if view else None,
+            "l1_final": view.final_block if view else None,
+            "l1_read_age_ms": self.runner.read_age_ms if self.runner else None,
+            "wallet": "0x" + self.runner.address.hex() if self.runner else None,
+            "wallet_gwei": view.balance // 10**9 if view else None,
         }
 
     def header(self, number: int) -> BatchHeader | None:
@@ -197,9 +238,8 @@ class Settling:
 async def run_poster(
     settling: Settling, setup: Setup, l1: L1Settings, config: L1Config, l1_key: bytes
 ) -> None:
-    """Post for ever; an L1 that is not there is waited for, a wrong one ends with the error."""
+    """Post for ever. Whatever the L1 does is weather; only a wrong one ends with `L1Mismatch`."""
     from sequencer.settlement.account import L1Account
-    from sequencer.settlement.client import L1Unreachable
     from sequencer.settlement.ethereum import EthereumClient
 
     client = EthereumClient(
@@ -209,14 +249,7 @@ async def run_poster(
         finality_depth=l1.finality_depth,
     )
     try:
-        while True:
-            try:
-                await client.check(l1.chain_id, setup.chain_id)
-                break
-            except L1Unreachable as error:
-                settling.notify(Alarm("L1 unreachable", str(error)))
-                await asyncio.sleep(config.poll_ms / 1000)
-        settling.notify(AlarmCleared("L1 unreachable"))
+        await _until_checked(client, settling, setup.chain_id, l1, config)
         settling.runner = PosterRunner(
             client,
             settling,
@@ -233,3 +266,26 @@ async def run_poster(
         await settling.runner.run(config.poll_ms / 1000)
     finally:
         await client.aclose()
+
+
+async def _until_checked(
+    client: "EthereumClient",
+    settling: Settling,
+    chain_id: bytes,
+    l1: L1Settings,
+    config: L1Config,
+) -> None:
+    """Wait for an L1 that answers, and see that it is the one the genesis names."""
+    from sequencer.settlement.client import L1Mismatch, SettlementError
+
+    while True:
+        try:
+            await client.check(l1.chain_id, chain_id)
+        except L1Mismatch:
+            raise
+        except SettlementError as error:
+            settling.notify(Alarm(L1_ALARM, f"the L1 cannot be read: {error}"))
+            await asyncio.sleep(config.poll_ms / 1000)
+        else:
+            settling.notify(AlarmCleared(L1_ALARM))
+            return

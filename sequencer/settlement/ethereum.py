@@ -95,6 +95,12 @@ class EthereumClient:
         address = "0x" + self.contract.hex()
         code = _bytes(await self._rpc.call("eth_getCode", [address, "latest"]), "code", 1 << 20)
         if not code:
+            head = await self.head()
+            if head.number < self.deploy_block:
+                raise L1Unreachable(
+                    f"the L1 at {self.url} has come to block {head.number}, the contract stands in "
+                    f"block {self.deploy_block}"
+                )
             raise L1Mismatch(
                 f"there is no contract at {address} on the L1 at {self.url} (chain id {found})"
             )

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from sequencer.settlement.account import Fees
 from sequencer.settlement.client import Receipt, SendOutcome
 from sequencer.settlement.poster_events import (
+    L1_ALARM,
     Action,
     Answered,
     Event,
@@ -114,6 +115,11 @@ class Poster:
     # what the shell asks
 
     @property
+    def view(self) -> L1View | None:
+        """The last reading of the L1."""
+        return self._view
+
+    @property
     def window_start(self) -> int | None:
         """The block after which `L1View.accepted` has to begin; None: after the final block."""
         return None if self._view is None else self._view.final_block
@@ -143,7 +149,7 @@ class Poster:
         if isinstance(event, L1View):
             self._on_view(event)
         elif isinstance(event, Unreachable):
-            self._alarms.start("l1", "the L1 cannot be read", f": {event.text}")
+            self._alarms.start(L1_ALARM, "the L1 cannot be read", f": {event.text}")
         elif isinstance(event, Simulated):
             self._on_simulated(event)
         elif isinstance(event, SimulationFailed):
@@ -169,7 +175,7 @@ class Poster:
         if self._view is not None and view.next_number > self._view.next_number:
             self._alarms.clear("post")
         self._view = view
-        self._alarms.clear("l1")
+        self._alarms.clear(L1_ALARM)
         self._progress.look(view)
         self._watch.look(view, self._now_ms)
         self._remember_certified(view)

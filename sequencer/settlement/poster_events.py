@@ -10,6 +10,9 @@ from sequencer.settlement.client import Accepted, L1Block, Receipt, SendAnswer
 from sequencer.settlement.poster_state import Version
 from sequencer.settlement.schedule import MIN_TAKEOVER_BLOCKS
 
+L1_ALARM = "l1"
+"""Topic of the alarm that the L1 cannot be read."""
+
 
 class Stage(Enum):
     """Where an attempt stands; see the module's text."""
@@ -139,7 +142,10 @@ class Posted:
 
 @dataclass(frozen=True, slots=True)
 class Unposted:
-    """A deep reorg took `number`, and all after it, out of the L1 again."""
+    """`number` and all after it are not posted: a deep reorg took them out of the L1 again.
+
+    Told at the first look as well, since what a node remembers may have gone while it was down.
+    """
 
     number: int
 

@@ -116,6 +116,7 @@ class PosterRunner:
         self._clock_ms = clock_ms
         self._last: tuple[L1Block, L1View] | None = None
         self._torn_reads = 0
+        self._read_at_ms: int | None = None
         self._kept: dict[bytes, bytes] = {}
         self._calldata_kept: tuple[int, bytes] = (0, b"")
         self.machine = Poster(
@@ -125,6 +126,16 @@ class PosterRunner:
             size=committee_size,
             saved=port.load(),
         )
+
+    @property
+    def address(self) -> bytes:
+        """The account that posts, 20 bytes."""
+        return self._account.address
+
+    @property
+    def read_age_ms(self) -> int | None:
+        """How long ago the L1 was read last; None before the first time."""
+        return None if self._read_at_ms is None else self._clock_ms() - self._read_at_ms
 
     async def run(self, poll_interval_s: float) -> None:
         """Poll for ever; cancel to end. L1 errors become alarms, never exceptions."""
@@ -174,6 +185,7 @@ class PosterRunner:
             view = await self._read_if_it_stands(final, head, certified)
         if view is not None:
             self._torn_reads = 0
+            self._read_at_ms = self._clock_ms()
             self._last = (final, view)
         return view
 

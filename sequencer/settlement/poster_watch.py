@@ -42,13 +42,17 @@ class Progress:
     def __init__(self, confirmations: int, tell: Tell) -> None:
         self._confirmations = confirmations
         self._tell = tell
-        self._posted: dict[int, Accepted] = {}
+        self._posted: dict[int, Accepted] | None = None
         self._final_next = 1
 
     def look(self, view: L1View) -> None:
         """Tell what changed since the last view."""
         deepest = view.head.number - self._confirmations + 1
         confirmed = {b.number: b for b in view.accepted if b.block_number <= deepest}
+        if self._posted is None:
+            # What the node remembers from before its start may have been taken out since.
+            self._posted = {}
+            self._tell(Unposted(max(confirmed, default=view.final_next - 1) + 1))
         gone = [number for number, batch in self._posted.items() if not _holds(confirmed, batch)]
         if gone:
             self._tell(Unposted(min(gone)))

@@ -5,7 +5,16 @@ import logging
 import pytest
 
 from sequencer.messages import BatchVote
-from sequencer.settlement.poster_events import Alarm, AlarmCleared, Final, Posted, Unposted
+from sequencer.settlement.poster_events import (
+    Alarm,
+    AlarmCleared,
+    Final,
+    Posted,
+    Stage,
+    StageChanged,
+    Unposted,
+)
+from sequencer.settlement.schedule import posting_order
 from sequencer.settling import Settling
 from sequencer.store.memory import MemoryStore
 from tests.sequencer.test_batcher import CHAIN, World
@@ -18,7 +27,7 @@ def settled(batches: int = 3) -> tuple[World, Settling]:
         world.block(10_000 * step + 1_000, b"a%d" % step, b"b%d" % step)
         world.block(10_000 * step + 3_000)
     world.exchange()
-    return world, Settling(world.batchers[0], world.stores[0], CHAIN, 4)
+    return world, Settling(world.batchers[0], world.stores[0], CHAIN, 4, 0)
 
 
 def posted(number: int) -> Posted:
@@ -39,7 +48,7 @@ def test_a_batch_without_a_certificate_is_not_offered() -> None:
     world.block(1_000, b"x")
     world.block(3_000)
     world.save()
-    settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4)
+    settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4, 0)
     assert settling.latest_certified() == 0
     assert settling.certified(1) is None
     assert settling.state(1) == "closed"
@@ -69,6 +78,46 @@ def test_a_reorganisation_takes_a_batch_out_again() -> None:
     assert described["l1_transaction"] is None
 
 
+def test_what_comes_after_a_batch_that_was_taken_out_is_out_as_well() -> None:
+    world, settling = settled()
+    for number in (1, 2, 3):
+        settling.notify(posted(number))
+    settling.notify(Unposted(2))
+    described = settling.describe(3)
+    assert described is not None
+    assert (described["state"], described["l1_transaction"]) == ("certified", None)
+    again = Settling(world.open(0), world.stores[0], CHAIN, 4, 0)
+    assert again.posted == 1
+
+
+def test_nothing_is_taken_out_that_was_not_posted(caplog: pytest.LogCaptureFixture) -> None:
+    _, settling = settled()
+    settling.notify(posted(1))
+    settling.notify(Unposted(2))
+    assert settling.posted == 1
+    assert "reorganisation" not in caplog.text
+
+
+def test_takeovers_are_counted_on_both_sides_and_once() -> None:
+    _, settling = settled()
+    ranks = {number: posting_order(CHAIN, number, 4).index(0) for number in range(1, 40)}
+    late = next(number for number, rank in ranks.items() if rank > 0)
+    first = next(number for number, rank in ranks.items() if rank == 0 and number > late)
+    for number in (late, late, first):
+        settling.notify(StageChanged(number, Stage.MINED, b"", ""))
+    settling.notify(StageChanged(first + 1, Stage.TAKEN_OVER, b"", ""))
+    status = settling.status()
+    assert (status["takeovers"], status["overtaken"]) == (1, 1)
+
+
+def test_the_status_names_the_next_poster_and_my_rank() -> None:
+    _, settling = settled()
+    status = settling.status()
+    order = posting_order(CHAIN, 1, 4)
+    assert (status["poster"], status["rank"]) == (order[0], order.index(0))
+    assert (status["l1_head"], status["wallet_gwei"]) == (None, None), "no L1 was seen yet"
+
+
 def test_what_was_told_survives_a_restart() -> None:
     world, settling = settled()
     settling.save(b"poster's state")
@@ -77,7 +126,7 @@ def test_what_was_told_survives_a_restart() -> None:
     settling.notify(Final(1))
     store = world.stores[0]
     assert isinstance(store, MemoryStore)
-    again = Settling(world.open(0), store, CHAIN, 4)
+    again = Settling(world.open(0), store, CHAIN, 4, 0)
     assert (again.posted, again.final, again.load()) == (2, 1, b"poster's state")
 
 
@@ -108,7 +157,7 @@ def test_a_late_certificate_closes_the_gap() -> None:
         world.block(10_000 * step + 1_000, b"x%d" % step)
         world.block(10_000 * step + 3_000)
     votes: list[tuple[int, BatchVote]] = list(world.votes())
-    settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4)
+    settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4, 0)
     for sender, vote in votes:
         if sender != 0 and vote.number == 2:
             world.batchers[0].on_vote(sender, vote, 0)

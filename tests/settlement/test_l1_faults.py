@@ -2,16 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
 
+from sequencer.config import L1Config
+from sequencer.genesis import L1Settings
+from sequencer.settlement.client import L1Mismatch
 from sequencer.settlement.derive import derive
 from sequencer.settlement.ethereum import EthereumClient
 from sequencer.settlement.poster_events import Alarm, AlarmCleared, Final, Posted, PosterSettings
 from sequencer.settlement.poster_runner import PosterRunner
+from sequencer.settling import Settling, run_poster
 from testnet.l1 import L1Handle, find_anvil, launch_l1
 from testnet.l1.proxy import SOUND, FaultProxy, ProxyFaults
+from tests.sequencer.test_batcher import CHAIN
+from tests.sequencer.test_batcher import World as Batchers
 from tests.settlement.l1_fixtures import Deployed, MemoryPort
 from tests.settlement.test_ethereum_l1 import clock_ms
 
@@ -158,3 +165,82 @@ async def test_an_endpoint_that_is_gone_is_one_alarm_until_it_is_back(posting: P
     told = [n for n in posting.port.notices if isinstance(n, Alarm | AlarmCleared)]
     assert [type(notice) for notice in told] == [Alarm, AlarmCleared]
     assert {notice.topic for notice in told} == {"l1"}
+
+
+# a node that starts
+
+
+class Start:
+    """The poster of a node, as the node starts it."""
+
+    def __init__(self, deployed: Deployed, url: str, *, deploy_block: int | None = None) -> None:
+        world = Batchers()
+        self.settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4, 0)
+        setup = SimpleNamespace(chain_id=CHAIN, me=0, committee=SimpleNamespace(size=4))
+        block = deployed.deploy_block if deploy_block is None else deploy_block
+        l1 = L1Settings(deployed.l1.chain_id, deployed.contract, block, "tag")
+        config = L1Config(url=url, poll_ms=20)
+        self.task = asyncio.create_task(run_poster(self.settling, setup, l1, config, b"\1" * 32))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                if self.task.done():
+                    self.task.result()
+                await asyncio.sleep(0.01)
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ProxyFaults(down=True),
+        ProxyFaults(refuse=1.0),
+        ProxyFaults(garbage=1.0),
+        ProxyFaults(lose_answer=1.0),
+    ],
+    ids=["down", "refused", "garbage", "lost"],
+)
+async def test_a_node_that_starts_waits_for_its_l1_whatever_it_says(
+    l1: L1Handle, faults: ProxyFaults, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployed = await Deployed.create(l1, CHAIN)
+    async with FaultProxy(l1.url, seed=5) as proxy:
+        proxy.faults = faults
+        start = Start(deployed, proxy.url)
+        try:
+            await start.until(lambda: proxy.counts["eth_chainId"] >= 20)
+            assert list(start.settling.alarms) == ["l1"]
+            assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+            proxy.faults = SOUND
+            await start.until(lambda: start.settling.status()["l1_head"] is not None)
+            status = start.settling.status()
+            assert status["alarms"] == {}
+            assert status["l1_head"] >= status["l1_final"]
+            assert 0 <= status["l1_read_age_ms"] < 1_000 * WAIT_S
+            assert (status["wallet_gwei"], len(status["wallet"])) == (0, 42)
+        finally:
+            await start.end()
+
+
+async def test_a_node_that_starts_on_the_wrong_contract_ends_with_the_reason(l1: L1Handle) -> None:
+    deployed = await Deployed.create(l1)
+    start = Start(deployed, l1.url)
+    with pytest.raises(L1Mismatch, match="belongs to another chain"):
+        await start.until(lambda: False)
+
+
+async def test_an_l1_that_has_not_come_to_the_contract_yet_is_waited_for(l1: L1Handle) -> None:
+    deployed = await Deployed.create(l1, CHAIN)
+    deployed.contract = b"\x77" * 20
+    start = Start(deployed, l1.url, deploy_block=1 << 40)
+    try:
+        await start.until(lambda: bool(start.settling.alarms))
+        assert "has come to block" in start.settling.alarms["l1"]
+    finally:
+        await start.end()
+    with pytest.raises(L1Mismatch, match="no contract"):
+        await Start(deployed, l1.url).until(lambda: False)

@@ -551,7 +551,7 @@ def test_a_revert_for_another_reason_alarms_when_it_happens_again() -> None:
 def test_posted_is_told_at_the_confirmations_and_final_when_final() -> None:
     found = new_poster(3)
     one = at(VIEW, 101, next_number=2, accepted=(accepted(1, 101),))
-    assert told(found.step(one, 0)) == []
+    assert told(found.step(one, 0)) == [Unposted(1)], "at the first look: nothing is posted"
     two = told(found.step(at(one, 102), 0))
     assert two == [Posted(1, tx(99), 101, block(101).block_hash)]
     assert told(found.step(at(one, 103), 0)) == []
@@ -609,4 +609,4 @@ def test_an_l1_that_cannot_be_read_is_one_alarm_however_it_fails() -> None:
     (alarm,) = told(found.step(Unreachable("refused"), 0))
     assert alarm == Alarm("l1", "the L1 cannot be read: refused")
     assert told(found.step(Unreachable("time-out"), 1)) == []
-    assert told(found.step(VIEW, 2)) == [AlarmCleared("l1")]
+    assert told(found.step(VIEW, 2)) == [AlarmCleared("l1"), Unposted(1)]

@@ -116,7 +116,7 @@ async def test_readings_that_contradict_themselves_are_an_error_if_it_lasts(faul
     client.lie = False
     l1.head.contract = ContractState(1, bytes(32))
     await runner.poll_once()
-    assert port.notices[-1] == AlarmCleared("l1")
+    assert port.notices[1] == AlarmCleared("l1")
 
 
 async def test_an_unreachable_l1_is_an_alarm_at_once_and_no_exception() -> None:
