@@ -14,6 +14,7 @@ from consensus.messages import Certificates, CommitVote, Proposal, Timeout, Vote
 from consensus.types import Block, CommitCertificate, QuorumCertificate, TimeoutCertificate
 from net.simulated import SimulatedTransport
 from net.transport import Channel, PeerId
+from sequencer.collection import Collection
 from sequencer.messages import CollectionData
 from sequencer.store.memory import MemoryStore
 from testnet.simulation.process import AnyMessage, Process, decode_once, peek
@@ -137,6 +138,10 @@ class EquivocatingLeader(Adversary):
         """The twin of each proposal, and votes for it, to about half of the members."""
         if isinstance(message, Proposal) and message.block.author == place.index:
             twin = self._twin(message.block)
+            if self.random.random() < 0.3:
+                both = [message, self.proposal(place, twin)]
+                self.random.shuffle(both)
+                return both
             if self._sees_twin(to, message.block.round):
                 return (self.proposal(place, twin),)
         elif isinstance(message, Vote) and message.block_id in self._twins:
@@ -229,9 +234,115 @@ class Forger(Adversary):
         spoiled = replace(message, signature=self._spoiled(message.signature))
         choices: list[Sequence[AnyMessage]] = [(spoiled,), (spoiled, message), (message, spoiled)]
         if not isinstance(message, Proposal):
-            other = (message.voter + 1) % place.world.setup.nodes
-            choices.append((message, replace(message, voter=other)))
+            other = replace(message, voter=(message.voter + 1) % place.world.setup.nodes)
+            choices.append((message, other))
+            if not isinstance(other, Timeout):
+                choices.append((replace(other, block_id=self.random.randbytes(32)), message))
         return self.random.choice(choices)
+
+
+class SpoiledBlocks(Adversary):
+    """Proposes well signed blocks with one thing wrong, the same wrong thing to everybody."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._spoiled: dict[bytes, Proposal] = {}
+
+    def _spoil(self, place: "Place", block: Block) -> Block:
+        random = self.random
+        later = random.choice((-(10**6), -1_000, 3_600_000))
+        twice = block.collections * 2 or (random.randbytes(32),) * 2
+        return random.choice(
+            (
+                replace(block, height=block.height + random.choice((-1, 1))),
+                replace(block, timestamp_ms=max(0, block.timestamp_ms + later)),
+                replace(block, collections=twice),
+                replace(block, collections=(*block.collections, random.randbytes(32))),
+                replace(block, parent_id=random.randbytes(32)),
+                self._onto_grandparent(place, block),
+                replace(block, qc=replace(block.qc, signature=random.randbytes(96))),
+                replace(block, round=block.round + random.choice((1, 4))),
+            )
+        )
+
+    def _onto_grandparent(self, place: "Place", block: Block) -> Block:
+        parent = place.world.protocol.blocks.get(block.parent_id)
+        if parent is None or parent.height == 0:
+            return replace(block, height=block.height + 1)
+        return replace(block, parent_id=parent.parent_id, height=parent.height)
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """The spoiled proposal, three times in four."""
+        if isinstance(message, Proposal) and message.block.author == place.index:
+            block = message.block
+            if len(self._spoiled) > MAX_REMEMBERED:
+                self._spoiled.clear()
+            if block.id not in self._spoiled:
+                good = self.random.random() < 0.25
+                spoiled = message if good else self.proposal(place, self._spoil(place, block))
+                self._spoiled[block.id] = spoiled
+            return (self._spoiled[block.id],)
+        return (message,)
+
+
+class CertificateForger(Adversary):
+    """Makes up certificates, proposals of others, and proposals in rounds of others."""
+
+    def _made_up(self, qc: QuorumCertificate, ahead: int) -> QuorumCertificate:
+        return replace(qc, round=qc.round + ahead, block_id=self.random.randbytes(32))
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """The message behind something made up."""
+        nodes, ahead = place.world.setup.nodes, self.random.choice((1, 2, 5))
+        if isinstance(message, Timeout):
+            carried = message.certificates
+            forged = self._made_up(carried.high_qc, ahead)
+            return (Certificates(forged, carried.high_tc, None), message)
+        if isinstance(message, Proposal):
+            block = message.block
+            other = (block.author + ahead) % nodes
+            usurped = replace(block, round=block.round + ahead, author=other)
+            forged_qc = self._made_up(block.qc, 1)
+            onto = replace(block, qc=forged_qc, parent_id=forged_qc.block_id, tc=None)
+            later = replace(block, round=block.round + 1, timestamp_ms=block.timestamp_ms + 1)
+            made = (
+                replace(self.proposal(place, usurped), signature=bytes(64)),
+                self.proposal(place, replace(onto, round=forged_qc.round + 1)),
+                self.proposal(place, later),
+            )
+            return (self.random.choice(made), message)
+        return (message,)
+
+
+class Usurper(Adversary):
+    """Proposes in the rounds of others, before they do, and otherwise by the rules."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._usurped: dict[int, Proposal] = {}
+
+    def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
+        """With each commit vote, a block on top of the one voted for."""
+        if not isinstance(message, CommitVote):
+            return (message,)
+        qc = place.node.replica.record.high_qc
+        if qc.block_id == message.block_id and qc.round not in self._usurped:
+            now = place.instant().unix_ms
+            block = Block(
+                qc.epoch,
+                qc.round + 1,
+                message.height + 1,
+                qc.block_id,
+                qc,
+                None,
+                (),
+                b"",
+                now,
+                place.index,
+            )
+            self._usurped[qc.round] = self.proposal(place, block)
+        usurped = self._usurped.get(message.round)
+        return (message,) if usurped is None else (usurped, message)
 
 
 class WrongEpoch(Adversary):
@@ -278,17 +389,12 @@ class Flooder(Adversary):
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
         """The message and a lot more."""
         said: list[AnyMessage] = [message]
-        if isinstance(message, Vote):
-            for _ in range(10):
-                far = message.round + self.random.choice((1, 5, 60, 10_000, 2**40))
-                said.append(replace(message, round=far, block_id=self.random.randbytes(32)))
-            said.append(
-                CollectionData(b"\0\0\0\1" + bytes(8) + b"\0\0\0\x20" + self.random.randbytes(32))
-            )
-        if isinstance(message, Timeout):
-            for _ in range(10):
-                far = message.round + self.random.choice((1, 5, 60, 10_000, 2**40))
+        if isinstance(message, Vote | Timeout):
+            for _ in range(3):
+                far = message.round + self.random.choice((1, 5, 60, self.random.randrange(2**40)))
                 said.append(replace(message, round=far))
+        if isinstance(message, Vote) and self.random.random() < 0.1:
+            said.append(CollectionData(Collection.seal([(1, self.random.randbytes(32))]).data))
         self.random.shuffle(said)
         return said
 

@@ -140,7 +140,7 @@ class Hider(Adversary):
         block = self.known.blocks.get(block_id)
         if block is None or round in self.known.qcs:
             return
-        signatures = dict(self.known.votes[round][block_id])
+        signatures = dict(self.known.votes.get(round, {}).get(block_id, {}))
         for place in self._faulty():
             signatures[place.index] = self.vote(place, block).signature
         voters = sorted(signatures)
@@ -154,7 +154,7 @@ class Hider(Adversary):
     def _try_tc(self, epoch: int, round: int) -> None:
         """The TC that names the lowest QCs it can."""
         assert self.world is not None
-        honest = self.known.timeouts[round]
+        honest = self.known.timeouts.get(round, {})
         lowest = sorted(honest.values(), key=lambda timeout: (timeout.high_qc_round, timeout.voter))
         chosen = {
             place.index: self.timeout(place, round, self.known.qcs[0], None)
@@ -175,9 +175,10 @@ class Hider(Adversary):
         )
         assert combined is not None
         named = tuple((voter, chosen[voter].high_qc_round) for voter in sorted(chosen))
-        self.known.tcs[round] = TimeoutCertificate(
-            epoch, round, named, combined, highest.certificates.high_qc
-        )
+        high_qc = highest.certificates.high_qc
+        if self.random.random() < self._illegal / 4:
+            high_qc = self.known.qcs[0]
+        self.known.tcs[round] = TimeoutCertificate(epoch, round, named, combined, high_qc)
 
     # acting
 
@@ -237,8 +238,8 @@ class Hider(Adversary):
             usable = [at for at in known.qcs if floor <= at < round]
             if not usable:
                 return None
-            lowest, any_of_them = min(usable), self.random.choice(usable)
-            qc = known.qcs[self.random.choice((lowest, any_of_them))]
+            near_the_tip = sorted(usable)[-3:]
+            qc = known.qcs[self.random.choice((min(usable), *near_the_tip))]
         else:
             return None
         parent = known.blocks.get(qc.block_id)

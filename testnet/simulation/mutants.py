@@ -6,6 +6,7 @@ caught. The edited function replaces the original for as long as the mutant live
 """
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,13 @@ def _rebuilt(target: str, edits: Sequence[Edit]) -> tuple[object, str, object, o
     return owner, name, raw, made
 
 
+def _holders(owner: object, name: str, original: object) -> list[object]:
+    """Who else knows a function by import: every module of the program that holds it."""
+    ours = ("consensus.", "sequencer.")
+    modules = [module for key, module in list(sys.modules.items()) if key.startswith(ours)]
+    return [owner, *(m for m in modules if m is not owner and vars(m).get(name) is original)]
+
+
 @contextmanager
 def applied(mutant: Mutant) -> Iterator[None]:
     """The program with this mutant in it."""
@@ -75,8 +83,9 @@ def applied(mutant: Mutant) -> Iterator[None]:
         for target in dict.fromkeys(edit.target for edit in mutant.edits):
             edits = [edit for edit in mutant.edits if edit.target == target]
             owner, name, original, changed = _rebuilt(target, edits)
-            undo.append((owner, name, original))
-            setattr(owner, name, changed)
+            for holder in _holders(owner, name, original):
+                undo.append((holder, name, original))
+                setattr(holder, name, changed)
         yield
     finally:
         for owner, name, original in reversed(undo):
@@ -85,6 +94,8 @@ def applied(mutant: Mutant) -> Iterator[None]:
 
 _SAFETY = "consensus.safety:Safety"
 _REPLICA = "consensus.replica:Replica"
+_ORDERING = "consensus.ordering:Ordering"
+_VERIFIER = "consensus.verifier:Verifier"
 
 MUTANTS = (
     Mutant(
@@ -96,9 +107,9 @@ MUTANTS = (
             Edit(f"{_SAFETY}._check_vote", "block.round == record.last_voted_round", "False"),
             Edit(f"{_SAFETY}.vote", "block.round == record.last_voted_round", "False"),
             Edit(
-                f"{_REPLICA}._on_proposal",
-                "self._equivocation(known, proposal)\n        return",
-                "pass",
+                f"{_REPLICA}._equivocation",
+                "self._accused_round = block.round",
+                "self._proposals[block.round] = second\n    self._after_blocks()",
             ),
         ),
         "equivocating leader",
@@ -109,7 +120,7 @@ MUTANTS = (
         (
             Edit(
                 "consensus.safety:follows_certificates",
-                "block.qc.round >= block.tc.high_qc_round",
+                "block.tc.high_qc_round <= block.qc.round < block.round",
                 "True",
             ),
         ),
@@ -149,7 +160,7 @@ MUTANTS = (
     Mutant(
         "V5",
         "a block that orders a collection again",
-        (Edit(f"{_REPLICA}._judge", "self.tree.repeats(block, chain)", "False"),),
+        (Edit(f"{_ORDERING}.judge", "self._tree.repeats(block, chain)", "False"),),
         "hider",
     ),
     Mutant(
@@ -232,7 +243,13 @@ MUTANTS = (
     Mutant(
         "C2",
         "two-chain commit without consecutive rounds",
-        (Edit(f"{_REPLICA}._try_two_chain", "parent.round + 1 != child.round", "False"),),
+        (
+            Edit(
+                "consensus.committer:Committer.observe_qc",
+                "parent.round + 1 != child.round",
+                "False",
+            ),
+        ),
         "hider",
     ),
     Mutant(
@@ -264,5 +281,208 @@ MUTANTS = (
         ),
         "hider",
         5,
+    ),
+    Mutant(
+        "V4",
+        "a vote for a block of somebody who does not lead",
+        (
+            Edit(
+                f"{_VERIFIER}.check_proposal",
+                "block.author != self._committee.leader(block.round)",
+                "False",
+            ),
+        ),
+        "usurper",
+    ),
+    Mutant(
+        "V5",
+        "a height that is not the parent's plus one",
+        (Edit(f"{_ORDERING}.judge", "block.height != parent.height + 1", "False"),),
+        "spoiled blocks",
+    ),
+    Mutant(
+        "V5",
+        "a timestamp not above the parent's",
+        (Edit(f"{_ORDERING}.judge", "block.timestamp_ms <= parent.timestamp_ms", "False"),),
+        "spoiled blocks",
+    ),
+    Mutant(
+        "V5",
+        "a parent that is not the QC's block",
+        (Edit(f"{_VERIFIER}.check_proposal", "block.parent_id != block.qc.block_id", "False"),),
+        "spoiled blocks",
+    ),
+    Mutant(
+        "E1",
+        "a round entered on timeouts below a quorum",
+        (
+            Edit(
+                f"{_REPLICA}._on_timeout",
+                "self._time_out()",
+                "self._enter(timeout.round + 1, True)",
+            ),
+        ),
+    ),
+    Mutant(
+        "E4",
+        "a timeout is sent once",
+        (
+            Edit(
+                "consensus.pacemaker:Pacemaker.mark_timed_out",
+                "now + self._rules.base_timeout_ms",
+                "now + 10**9",
+            ),
+        ),
+    ),
+    Mutant(
+        "T4",
+        "no timer while there is work",
+        (Edit("sequencer.pool:Pool.has_work", "bool(self._held)", "False"),),
+    ),
+    Mutant(
+        "Ld1",
+        "leaders depend on what is committed",
+        (
+            Edit(
+                f"{_REPLICA}.leader",
+                "self.committee.leader(self.round)",
+                "self.committee.leader(self.round + self.head.height)",
+            ),
+        ),
+    ),
+    Mutant(
+        "Q1",
+        "evidence without checking signatures",
+        (
+            Edit(
+                "consensus.aggregator:Tally._conflict",
+                "if not self._is_signed(ballot, signed)",
+                "if False",
+            ),
+            Edit(
+                "consensus.aggregator:Tally._conflict",
+                "known.verified or self._is_signed(known.ballot, known.content)",
+                "True",
+            ),
+            Edit(
+                "consensus.aggregator:Tally.add",
+                "sender != ballot.voter or ballot.voter in self._barred",
+                "False",
+            ),
+        ),
+        "forged signatures",
+    ),
+    Mutant(
+        "Q2",
+        "certificates of others are not verified",
+        (
+            Edit(
+                "consensus.lightclient:verify_qc",
+                "crypto.verify_aggregate(keys, message, qc.signature)",
+                "True",
+            ),
+        ),
+        "forged certificates",
+    ),
+    Mutant(
+        "Q3",
+        "votes for any round are kept",
+        (Edit(f"{_REPLICA}._in_window", "round <= self.round + self._rules.round_window", "True"),),
+        "flood",
+    ),
+    Mutant(
+        "S1",
+        "votes leave before they are saved",
+        (
+            Edit("sequencer.node:Node._drain", "    saved = self._save()\n", ""),
+            Edit(
+                "sequencer.node:Node._drain",
+                "    for notice in ready.notices:",
+                "    saved = self._save()\n    for notice in ready.notices:",
+            ),
+        ),
+    ),
+    Mutant(
+        "S1",
+        "the record is never saved",
+        (Edit("sequencer.node:Node._put", "if ready.record is not None", "if False"),),
+    ),
+    Mutant(
+        "S3",
+        "collections are not saved",
+        (Edit("sequencer.node:Node._put", "in collected.save", "in []"),),
+    ),
+    Mutant(
+        "C1",
+        "a transaction counts every time it is ordered",
+        (
+            Edit(
+                "sequencer.ledger:Ledger._append",
+                "tuple(self._index.add_block(block.height, ids, batch))",
+                "tuple(self._index.add_block(block.height, ids, batch))[:0]",
+            ),
+        ),
+    ),
+    Mutant(
+        "C1",
+        "an orphaned collection is never ordered again",
+        (
+            Edit(
+                "sequencer.pool:Pool.select",
+                "return tuple(chosen)",
+                "gone = self.__dict__.setdefault('gone', {})\n"
+                "    fresh = [digest for digest in chosen if digest not in gone]\n"
+                "    if max_count > 1:\n"
+                "        gone.update(dict.fromkeys(fresh))\n"
+                "    return tuple(fresh)",
+            ),
+        ),
+    ),
+    Mutant(
+        "Y2",
+        "missing blocks are not served",
+        (
+            Edit(
+                f"{_REPLICA}._dispatch",
+                "self._send_reply(sender, self._server.blocks(sender, message, self._clock))",
+                "pass",
+            ),
+        ),
+    ),
+    Mutant(
+        "Y1",
+        "ranges are not served",
+        (
+            Edit(
+                f"{_REPLICA}._dispatch",
+                "self._send_reply(sender, self._server.committed(sender, message, self._clock))",
+                "pass",
+            ),
+        ),
+    ),
+    Mutant(
+        "T2",
+        "a TC without the highest QC it names",
+        (
+            Edit("consensus.lightclient:verify_tc", "tc.high_qc.round == tc.high_qc_round", "True"),
+            Edit(
+                f"{_SAFETY}.observe_tc",
+                "assert self.record.high_qc.round >= tc.high_qc_round",
+                "pass",
+            ),
+        ),
+        "hider",
+    ),
+    Mutant(
+        "L1",
+        "a QC is not locked while its block is unknown",
+        (
+            Edit(
+                f"{_REPLICA}._observe_qc",
+                "if qc.round > self.record.high_qc.round:",
+                "if qc.round > self.record.high_qc.round and qc.block_id in self.tree:",
+            ),
+        ),
+        "hider",
     ),
 )

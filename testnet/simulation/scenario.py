@@ -74,10 +74,11 @@ class CrashAll:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A client hands this many new transactions to a node."""
+    """A client hands this many new transactions to a node; `again`, the last ones once more."""
 
     node: int
     count: int = 1
+    again: bool = False
 
 
 Action = Partition | OneWay | Heal | Weather | Reconnect | Crash | Restart | CrashAll | Submit

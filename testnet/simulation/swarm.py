@@ -70,6 +70,8 @@ class Outcome:
     seed: int
     violation: tuple[str, str] | None
     virtual_ms: int
+    settled_ms: int
+    """How long after healing the last log was complete."""
     transactions: int
     faults: Counter[str]
 
@@ -121,6 +123,7 @@ def _draw_rules(random: Random) -> Rules:
         idle_heartbeat_ms=random.choice((1_000, 10_000)),
         min_block_interval_ms=random.choice((0, 0, 50)),
         max_block_collections=random.choice((2, 256)),
+        duplicate_window_heights=random.choice((8, 20_000)),
         digest_window_heights=random.choice((4, 256)),
         round_window=random.choice((8, 64)),
     )
@@ -169,7 +172,13 @@ class _Draw:
     def _workload(self) -> list[tuple[int, Action]]:
         random = self.random
         times = [random.randint(0, self.until_ms) for _ in range(random.choice((3, 20, 60)))]
-        return [(at, Submit(random.randrange(self.nodes), random.choice((1, 3)))) for at in times]
+        again = random.choice((0.0, 0.3))
+        return [(at, self._submit(again)) for at in times]
+
+    def _submit(self, again: float) -> Submit:
+        random = self.random
+        count = random.choice((1, 3))
+        return Submit(random.randrange(self.nodes), count, random.random() < again)
 
     def _crash(self) -> list[Action]:
         random = self.random
@@ -227,31 +236,37 @@ def build_world(plan: Plan, trace: Trace | None = None) -> World:
 def run_plan(plan: Plan, trace: Trace | None = None) -> Outcome:
     """Run it through: faults, healing, progress. A violation is part of the outcome."""
     world: World | None = None
+    settled_ms = 0
     violation: tuple[str, str] | None = None
     try:
         world = build_world(plan, trace)
         with shared_decoding():
-            _play(plan, world)
+            settled_ms = _play(plan, world)
     except Violation as found:
         violation = found.rule, found.text
     except Exception as broken:
         violation = type(broken).__name__, _where(broken)
     if world is None:
-        return Outcome(plan.seed, violation, 0, 0, Counter())
+        return Outcome(plan.seed, violation, 0, 0, 0, Counter())
     faults = world.faults + world.network.counts
-    return Outcome(plan.seed, violation, world.clock.now, world.log.transactions, faults)
+    return Outcome(
+        plan.seed, violation, world.clock.now, settled_ms, world.log.transactions, faults
+    )
 
 
 def _where(broken: Exception) -> str:
+    """The line of the program that failed; what fails in the simulation itself is raised on."""
     traceback = broken.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     assert traceback is not None
     code = traceback.tb_frame.f_code
+    if "simulat" in code.co_filename:
+        raise broken
     return f"{code.co_filename.rsplit('/', 2)[-1]}:{traceback.tb_lineno} {code.co_name}: {broken}"
 
 
-def _play(plan: Plan, world: World) -> None:
+def _play(plan: Plan, world: World) -> int:
     world.run(plan.heal_ms)
     world.note("", "everything heals")
     world.calm()
@@ -266,8 +281,10 @@ def _play(plan: Plan, world: World) -> None:
             heads = [world.applied_height(member) for member in world.live]
             raise Violation("progress", f"{missing} transactions not ordered, logs at {heads}")
         world.run(world.clock.now + SETTLE_STEP_MS)
+    settled_ms = world.clock.now - plan.heal_ms
     world.run(max(world.clock.now, plan.duration_ms))
     world.check_bounds()
+    return settled_ms
 
 
 def shrink(plan: Plan, rule: str, attempts: int = 60) -> Plan:

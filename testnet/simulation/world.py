@@ -18,6 +18,7 @@ from sequencer.batcher import Binding
 from sequencer.block_entries import BlockEntries
 from sequencer.collection import Collection, transaction_id
 from sequencer.ledger import AppliedBlock, Ledger
+from sequencer.node import Node
 from sequencer.node import Setup as NodeSetup
 from sequencer.pool import PoolLimits
 from sequencer.store.memory import MemoryStore, TornSave
@@ -50,7 +51,7 @@ from testnet.simulation.trace import Trace, describe
 
 START_UNIX_MS = 1_700_000_000_000
 TORN = {"torn save": TornSave.LOST, "torn save kept": TornSave.KEPT}
-MAX_CONTAINER_ITEMS = 20_000
+MAX_CONTAINER_ITEMS = 2_000
 """Q3: nothing inside a node may hold more items than this in a run of a minute or so."""
 
 
@@ -157,8 +158,8 @@ class World:
                     place.arm("now", 1, down_ms)
             case Restart(node):
                 self.places[node].start()
-            case Submit(node, count):
-                self.submit(node, count)
+            case Submit(node, count, again):
+                self.submit(node, count, again)
 
     def _partition(self, groups: Sequence[Sequence[int]]) -> None:
         self.network.blocked = {
@@ -169,12 +170,13 @@ class World:
             if other not in group
         }
 
-    def submit(self, node: int, count: int) -> list[tuple[int, bytes]]:
-        """Fresh transactions for a node; returns them."""
+    def submit(self, node: int, count: int, again: bool = False) -> list[tuple[int, bytes]]:
+        """Transactions for a node, fresh ones unless `again`; returns them."""
         fresh = []
-        for _ in range(count):
-            self._submitted += 1
-            fresh.append((901, b"transaction %d" % self._submitted))
+        first = self._submitted + 1 - (min(count, self._submitted) if again else 0)
+        for number in range(first, first + count):
+            self._submitted = max(self._submitted, number)
+            fresh.append((901, b"transaction %d" % number))
         if node in self.honest:
             self.log.on_submitted([transaction_id(*transaction) for transaction in fresh])
         self.places[node].submit(fresh)
@@ -216,7 +218,7 @@ class World:
     def check_bounds(self) -> None:
         """Q3: nothing in an honest node has grown without limit."""
         for index in self.live:
-            check_bounded(self.places[index].process, MAX_CONTAINER_ITEMS, f"node {index}")
+            check_bounded(self.places[index].node, MAX_CONTAINER_ITEMS, f"node {index}")
 
 
 class Place:
@@ -264,6 +266,12 @@ class Place:
             self._fall()
             return
         self._set_alarm()
+
+    @property
+    def node(self) -> Node:
+        """The production node that runs here."""
+        assert isinstance(self.process, NodeProcess)
+        return self.process.node
 
     @property
     def signer(self) -> StubSigner:
