@@ -223,6 +223,13 @@ def test_T2_a_timeout_signs_the_round_of_the_QC_that_it_carries() -> None:
     assert mine.record.highest_timeout_round == 5
 
 
+def test_T2_a_timeout_names_the_lock_even_if_a_newer_TC_names_less() -> None:
+    """The hider's TC shows a low QC; who knows a higher one says so."""
+    low = FOUR.tc(4, QC_ONE)
+    timeout = safety(high_qc=QC_TWO, high_tc=low).timeout(5, None)
+    assert timeout == FOUR.timeout(ME, 5, QC_TWO, low)
+
+
 @pytest.mark.parametrize(("round", "rule"), [(1, "T2"), (2, "T2"), (3, ""), (4, "E1"), (9, "E1")])
 def test_T2_a_timeout_is_for_the_round_after_the_certificates(round: int, rule: str) -> None:
     assert rule_of(safety(high_qc=QC_TWO).timeout(round, None)) == rule
