@@ -6,9 +6,11 @@ as ratios.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Final
 
 from testnet import charts, floor
 from testnet.bench_client import DRAIN_S, Offer
-from testnet.cluster import die_with_parent
+from testnet.cluster import NodeSpec, die_with_parent, node_command
 from testnet.errors import TestnetError
 from testnet.launch import Plan, Testnet, launch
 from testnet.report import Progress, latency_summary
@@ -25,6 +27,7 @@ PROBES_PER_S: Final = 500
 """How many transactions a second are timed; all are counted."""
 SETTLE_S: Final = 1.0
 """Pause between two rates."""
+ROOMS_FILE: Final = "rooms.json"
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,7 +50,7 @@ async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
     with progress.stage("the floor of this machine") as stage:
         base = await asyncio.to_thread(floor.measure, job.plan.directory)
         stage.note(f"a lone commit takes {base.commit_ms:.1f} ms at least")
-    async with launch(job.plan, progress) as testnet:
+    async with launch(job.plan, progress, _sampled_command) as testnet:
         if job.crashed:
             testnet.cluster.nodes[-1].kill()
         points = []
@@ -61,6 +64,7 @@ async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
                 )
             await asyncio.sleep(SETTLE_S)
         await testnet.cluster.stop()
+        rooms = _cpu_by_room(testnet)
     return {
         "nodes": job.plan.nodes,
         "crashed": int(job.crashed),
@@ -70,7 +74,27 @@ async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
         "seconds": job.seconds,
         "floor": base.to_json(),
         "points": points,
+        "cpu_by_room": rooms,
     }
+
+
+def _sampled_command(spec: NodeSpec) -> list[str]:
+    """A real node that also tells in which rooms its CPU time went."""
+    interpreter, option, script, *arguments = node_command(spec)
+    report = spec.directory / ROOMS_FILE
+    sampled = (
+        f"from pathlib import Path; from testnet.sampler import start; start(Path({str(report)!r}))"
+    )
+    return [interpreter, option, f"{sampled}; {script}", *arguments]
+
+
+def _cpu_by_room(testnet: Testnet) -> dict[str, float]:
+    """CPU seconds of all nodes by room, the most first; empty where no node could tell."""
+    total: Counter[str] = Counter()
+    for spec in testnet.specs:
+        with contextlib.suppress(OSError, ValueError):
+            total.update(json.loads((spec.directory / ROOMS_FILE).read_text()))
+    return {room: round(seconds, 2) for room, seconds in total.most_common()}
 
 
 async def _measure(job: Bench, testnet: Testnet, rate: float, base: floor.Floor) -> dict[str, Any]:
@@ -173,11 +197,14 @@ def summary_text(found: dict[str, Any]) -> str:
             f"  {point['blocks_per_s']:8.1f}  {point['cpu_us_per_transaction']:9.0f}"
             f"  {point['refused']:7,}  {point['gap_ms']:6.0f}"
         )
-    return "\n".join(lines)
+    rooms = found["cpu_by_room"]
+    total = sum(rooms.values()) or 1.0
+    shares = ", ".join(f"{room} {seconds / total:.0%}" for room, seconds in rooms.items())
+    return "\n".join([*lines, "", f"  CPU of the nodes: {shares or 'not known'}"])
 
 
 def write_charts(found: dict[str, Any], directory: Path) -> list[Path]:
-    """Latency against throughput, and CPU per node, as SVG files in `directory`."""
+    """Latency against throughput, and CPU by room, as SVG files in `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     points = found["points"]
     latency = {
@@ -187,7 +214,5 @@ def write_charts(found: dict[str, Any], directory: Path) -> list[Path]:
     line = directory / "latency.svg"
     line.write_text(charts.line_chart("Commit latency", "committed transactions/s", "ms", latency))
     bars = directory / "cpu.svg"
-    last = points[-1]
-    title = f"CPU of each node at {last['offered_per_s']:,.0f} transactions/s"
-    bars.write_text(charts.bar_chart(title, "s", last["cpu_s"]))
+    bars.write_text(charts.bar_chart("CPU of all nodes by room", "s", found["cpu_by_room"]))
     return [line, bars]

@@ -6,7 +6,7 @@ that `sequencer start --dir` runs, by hand as well.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Final
 
 from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from testnet.client import NodeClient, open_session
-from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec
+from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec, node_command
 from testnet.errors import TestnetError
 from testnet.l1 import L1Handle, L1LaunchError, launch_l1
 from testnet.links import Links
@@ -91,10 +91,14 @@ class Testnet:
 
 
 @asynccontextmanager
-async def launch(plan: Plan, progress: Progress) -> AsyncIterator[Testnet]:
+async def launch(
+    plan: Plan,
+    progress: Progress,
+    command: Callable[[NodeSpec], Sequence[str]] = node_command,
+) -> AsyncIterator[Testnet]:
     """Bring up the testnet in `plan.directory`, a new one or the one that is there.
 
-    Whatever happens, no process is left when the block ends.
+    `command` is the command line of a node.  Whatever happens, no process is left afterwards.
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
@@ -104,7 +108,7 @@ async def launch(plan: Plan, progress: Progress) -> AsyncIterator[Testnet]:
         else:
             l1 = await _reopen(plan, layout, progress, stack)
         genesis = Genesis.load(plan.directory / GENESIS_FILE)
-        cluster = await stack.enter_async_context(Cluster.of(layout.specs(plan.directory)))
+        cluster = await stack.enter_async_context(Cluster.of(layout.specs(plan.directory), command))
         links = await _start_links(layout, stack)
         testnet = Testnet(plan.directory, layout, genesis, cluster, l1, links)
         stack.push_async_callback(testnet.aclose)

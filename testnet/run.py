@@ -295,10 +295,16 @@ def _summary(it: Run, derived: audit.Derived | None, receipts: int) -> dict[str,
 
 
 def _latencies(it: Run) -> tuple[Sequence[float], float]:
-    """Milliseconds from sending to seeing it committed on the node that took it; the last seen."""
+    """Milliseconds from sending to seeing it committed, and when the last one was seen.
+
+    Seen on the node that took it; on the first of all nodes if that one was killed.
+    """
     latencies, last = [], it.started
     for identity, accepted in it.traffic.accepted.items():
-        seen = it.watchers[accepted.node].seen[identity]
+        if accepted.node in it.killed:
+            seen = min(watcher.seen[identity] for watcher in it.watchers)
+        else:
+            seen = it.watchers[accepted.node].seen[identity]
         latencies.append((seen - accepted.sent) * 1_000)
         last = max(last, seen)
     return latencies, last

@@ -67,10 +67,13 @@ class Sampler:
             "transactions": count,
             "tx/s": round(rate, 1),
             "latency": status.get("latency_ms"),
-            "leader": status.get("leader"),
-            "poster": settlement.get("poster"),
+            "leader": self._name_of(status.get("leader")),
+            "poster": self._name_of(settlement.get("poster")),
             "L1 lag": settlement.get("lag"),
         }
+
+    def _name_of(self, index: int | None) -> str | None:
+        return None if index is None else self.specs[index].name
 
 
 def render(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> RenderableType:

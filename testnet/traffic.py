@@ -48,11 +48,11 @@ class Traffic:
     async def run(self, submissions: Iterable[Submission], rate: float) -> None:
         """Submit each at its time, `rate` a second, and wait until all were taken.
 
-        Submissions of one node and namespace go one after the other, so nonces arrive in order.
+        Each client sends one after the other, so the nonces of its account arrive in order.
         """
-        lanes: dict[tuple[int, int], list[Submission]] = defaultdict(list)
+        lanes: dict[tuple[int, int, int], list[Submission]] = defaultdict(list)
         for submission in submissions:
-            lanes[submission.node, submission.namespace].append(submission)
+            lanes[submission.node, submission.namespace, submission.lane].append(submission)
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for lane in lanes.values():

@@ -20,6 +20,9 @@ ROLLUPS: Final = (901, 902)
 OPAQUE_NAMESPACES: Final = (7_001, 7_002)
 """The first is served by `seq_submit`, the second by `POST /submit`."""
 
+LANES: Final = 8
+"""Clients of each kind per node: each sends one transaction after the other."""
+
 ENVELOPE_BYTES: Final = 118
 """What an EIP-1559 transaction weighs beyond its calldata, about."""
 
@@ -34,12 +37,13 @@ MAX_FEE_WEI: Final = 30 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One transaction and the node (index) that it goes to first."""
+    """One transaction, the node (index) that it goes to first, and which client sends it."""
 
     index: int
     node: int
     namespace: int
     data: bytes
+    lane: int = 0
 
     @property
     def is_ethereum(self) -> bool:
@@ -51,7 +55,7 @@ class Submission:
 class Workload:
     """An endless, repeatable stream of submissions to `nodes` nodes.
 
-    Each node has an account per rollup, so that the nonces of an account arrive in order.
+    Each client has an account of its own, so that the nonces of an account arrive in order.
     """
 
     seed: int
@@ -61,28 +65,32 @@ class Workload:
     def __iter__(self) -> Iterator[Submission]:
         """Submissions 0, 1, 2, ...: kinds alternate, nodes take turns."""
         senders = {
-            (rollup, node): _Sender(self._account(rollup, node), rollup)
+            (rollup, node, lane): _Sender(self._account(rollup, node, lane), rollup)
             for rollup in ROLLUPS
             for node in range(self.nodes)
+            for lane in range(LANES)
         }
         index = 0
         while True:
             # Four kinds for one node, then the next node: all nodes get all kinds.
             node, kind = index // 4 % self.nodes, index % 4
+            lane = index // (4 * self.nodes) % LANES
             payload = random.Random(f"{self.seed}/{index}")
             if kind % 2 == 0:
-                sender = senders[ROLLUPS[kind // 2], node]
+                sender = senders[ROLLUPS[kind // 2], node, lane]
                 data = sender.sign(payload, self.transaction_bytes)
-                yield Submission(index, node, sender.chain_id, data)
+                yield Submission(index, node, sender.chain_id, data, lane)
             else:
                 data = payload.randbytes(self.transaction_bytes)
-                yield Submission(index, node, OPAQUE_NAMESPACES[kind // 2], data)
+                yield Submission(index, node, OPAQUE_NAMESPACES[kind // 2], data, lane)
             index += 1
 
-    def _account(self, rollup: int, node: int) -> "LocalAccount":
+    def _account(self, rollup: int, node: int, lane: int) -> "LocalAccount":
         from eth_account import Account  # half a second that --help need not wait for
 
-        key = hashlib.sha256(f"testnet account {self.seed}/{rollup}/{node}".encode()).digest()
+        key = hashlib.sha256(
+            f"testnet account {self.seed}/{rollup}/{node}/{lane}".encode()
+        ).digest()
         account: LocalAccount = Account.from_key(key)
         return account
 

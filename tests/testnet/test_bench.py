@@ -1,6 +1,10 @@
 """The bench measures what clients would feel: stalls count for everything that was due."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 from testnet import charts
@@ -103,13 +107,15 @@ def found() -> dict:
         "seconds": 20.0,
         "floor": FLOOR.to_json(),
         "points": [point, point | {"offered_per_s": 2_000.0}],
+        "cpu_by_room": {"net": 3.0, "consensus": 1.0},
     }
 
 
 def test_the_summary_has_a_line_per_rate():
     lines = summary_text(found()).splitlines()
     assert lines[0] == "SUMMARY"
-    assert [line.split()[0] for line in lines[-2:]] == ["1,000", "2,000"]
+    assert [line.split()[0] for line in lines[-4:-2]] == ["1,000", "2,000"]
+    assert "net 75%, consensus 25%" in lines[-1]
 
 
 def test_charts_are_well_formed(tmp_path):
@@ -118,3 +124,20 @@ def test_charts_are_well_formed(tmp_path):
         assert root.tag.endswith("svg")
         assert len(root) > 5
     assert "&lt;" in charts.bar_chart("a < b", "s", {})
+
+
+def test_cpu_time_is_counted_for_the_room_that_called(tmp_path):
+    script = f"""
+from pathlib import Path
+from testnet.sampler import start
+start(Path({str(tmp_path / "rooms.json")!r}))
+from consensus.bls import KeySigner, new_bls_secret
+signer = KeySigner(new_bls_secret(bytes(32)), bytes(32))
+for _ in range(600):
+    signer.sign(b"message")
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=60)
+    rooms = json.loads((tmp_path / "rooms.json").read_text())
+    assert max(rooms, key=rooms.get) == "signatures"
+    assert rooms["signatures"] >= 0.05

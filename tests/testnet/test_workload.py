@@ -7,7 +7,7 @@ from eth_account import Account
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 
-from testnet.workload import OPAQUE_NAMESPACES, ROLLUPS, Submission, Workload
+from testnet.workload import LANES, OPAQUE_NAMESPACES, ROLLUPS, Submission, Workload
 
 
 def first(count: int, seed: int = 7, nodes: int = 4, size: int = 300) -> list[Submission]:
@@ -38,8 +38,8 @@ def test_half_are_signed_for_their_rollup_with_contiguous_nonces():
         assert fields["chainId"] == item.namespace
         nonces[item.node, sender].append(fields["nonce"])
     assert len(signed) == 80
-    assert len(nonces) == 4 * len(ROLLUPS)
-    assert all(given == list(range(10)) for given in nonces.values())
+    assert len(nonces) == 4 * len(ROLLUPS) * LANES
+    assert all(given == list(range(len(given))) for given in nonces.values())
 
 
 def test_sizes_are_as_asked():
