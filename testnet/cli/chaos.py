@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import tempfile
 from pathlib import Path
 
 import click
@@ -51,12 +50,11 @@ def chaos_command(
     from testnet.run import Job, run, summary_rows
 
     console = Console()
-    place = Path(tempfile.mkdtemp(prefix="testnet-chaos-"))
-    console.print(f"everything is kept in {place}", highlight=False, soft_wrap=True)
-    plan = Plan(place, int(nodes), l1, seed, links=True)
-    count = max(4, int(duration * rate))
-    job = Job(plan, count, rate, transaction_bytes, chaos(seed, duration))
-    found = asyncio.run(run(job, Progress(console)))
+    with options.workplace(None, console) as place:
+        plan = Plan(place, int(nodes), l1, seed, links=True)
+        count = max(4, int(duration * rate))
+        job = Job(plan, count, rate, transaction_bytes, chaos(seed, duration))
+        found = asyncio.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=2) + "\n")

@@ -1,9 +1,14 @@
 """Options that several commands share."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from testnet.workload import MAX_TRANSACTION_BYTES, MIN_TRANSACTION_BYTES
 
@@ -95,3 +100,22 @@ json_file = click.option(
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the summary to this file as well.",
 )
+
+
+@contextmanager
+def workplace(directory: Path | None, console: Console) -> Iterator[Path]:
+    """The directory to work in; a temporary one is kept after a failure only."""
+    if directory is not None:
+        yield directory
+        return
+    place = Path(tempfile.mkdtemp(prefix="testnet-"))
+    failed = False
+    try:
+        yield place
+    except Exception:
+        failed = True
+        console.print(f"everything is kept in {place}", highlight=False, soft_wrap=True)
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(place, ignore_errors=True)

@@ -2,10 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,25 +65,10 @@ def run_command(
     from testnet.run import Job, kill_one, run, summary_rows
 
     console = Console()
-    with _place(directory, console) as place:
+    with options.workplace(directory, console) as place:
         plan = Plan(place, int(nodes), l1, seed, l1_key)
         job = Job(plan, transactions, rate, transaction_bytes, kill_one if with_kill else None)
         found: dict[str, Any] = asyncio.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=2) + "\n")
-
-
-@contextmanager
-def _place(directory: Path | None, console: Console) -> Iterator[Path]:
-    """The directory to work in; a temporary one is deleted after success only."""
-    if directory is not None:
-        yield directory
-        return
-    place = Path(tempfile.mkdtemp(prefix="testnet-"))
-    try:
-        yield place
-    except Exception:
-        console.print(f"everything is kept in {place}", highlight=False, soft_wrap=True)
-        raise
-    shutil.rmtree(place)
