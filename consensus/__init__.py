@@ -83,6 +83,9 @@ Sync (`catchup`, `fetcher`, `server`)
 
 Deviations and additions. The lock is the round of the high QC, so it has no field of its own.
 Certificates for one block may differ in their signers: the first is verified, later ones for the
-same round and block are taken to say the same, and only verified bytes are stored or passed on.
+same round and block are taken to say the same, and only verified bytes count or are passed on.
+Those inside a block may be others: the quorum behind the block vouches that there are good ones.
+A proposal enters the tree only on a known parent and at its height, so that no leader fills the
+tree with blocks that no commit ever clears (Q3).
 One epoch for now: `epoch` is in every signature, `next_committee` in every commit vote (zero).
 """
