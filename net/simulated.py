@@ -51,6 +51,8 @@ class SimulatedNetwork:
     def __init__(self, clock: Clock, random: Random) -> None:
         self.conditions = Conditions()
         self.blocked: set[tuple[str, str]] = set()
+        self.delays_ms: dict[tuple[str, str], int] = {}
+        """What a directed pair takes longer than the others."""
         self.counts: Counter[str] = Counter()
         self.taps: list[Tap] = []
         self.filter: Callable[[str, str, bytes], bool] | None = None
@@ -125,6 +127,7 @@ class SimulatedNetwork:
             return
         longest = conditions.max_latency_ms
         arrival = now + random.randint(conditions.min_latency_ms, longest)
+        arrival += self.delays_ms.get((sender, to), 0)
         if conditions.reordering and random.random() < conditions.reordering:
             self.counts["reordered"] += 1
             arrival += random.randint(1, 9 * longest)

@@ -100,6 +100,14 @@ class MemoryStore(Store):
         """The next save raises; its batch is wholly lost or wholly kept."""
         self._torn = torn
 
+    def fill(self) -> None:
+        """From now on nothing more fits."""
+        self._capacity_bytes = self._disk.bytes
+
+    def make_room(self) -> None:
+        """From now on everything fits again."""
+        self._capacity_bytes = None
+
     def crash(self) -> "MemoryStore":
         """A store with exactly what was saved; this one is dead from now on."""
         self.close()

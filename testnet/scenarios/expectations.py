@@ -1,0 +1,244 @@
+"""What can be expected of a cluster: of its commits over time, and of nodes that stop.
+
+An expectation looks at the record of a run alone, so it holds in both worlds. One that waits
+(`within`) is met as soon as it is true; one about a window is judged when the window has passed.
+A real cluster shares its machine, so there waiting ones get `slack_ms` more: what they say is
+that it happens at all. How fast it is, is said in virtual time.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from testnet.scenarios.record import Record, ScenarioFailed
+
+
+class Expectation(ABC):
+    """Something a scenario expects; `since_ms` is the time in the sentence before it."""
+
+    @abstractmethod
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        """When it has to be true."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is done with as soon as it is true."""
+        return False
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is about the very end."""
+        return False
+
+    @abstractmethod
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        """What is missing or wrong, "" if nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _AllCommit(Expectation):
+    count: int
+    within: int
+    nodes: frozenset[int] | None
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return since_ms + self.within + slack_ms
+
+    @property
+    def waits(self) -> bool:
+        return True
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        due = self.due_ms(since_ms, slack_ms)
+        nodes = record.up if self.nodes is None else sorted(self.nodes)
+        totals = {node: record.total(node, due) for node in nodes}
+        behind = [
+            f"node {node} has {total}" for node, total in totals.items() if total < self.count
+        ]
+        return f"not {self.count} committed by {due} ms: {', '.join(behind)}" if behind else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoCommits(Expectation):
+    start_ms: int
+    end_ms: int
+    nodes: frozenset[int] | None
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return self.end_ms
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        for node in range(record.nodes) if self.nodes is None else sorted(self.nodes):
+            found = record.between(node, self.start_ms, self.end_ms)
+            if found:
+                return f"node {node} committed height {found[0].height} at {found[0].at_ms} ms"
+        if not record.waiting(self.end_ms) and self.nodes is None:
+            return f"nothing waited to be committed at {self.end_ms} ms, so this says nothing"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Commits(Expectation):
+    start_ms: int
+    end_ms: int
+    nodes: frozenset[int] | None
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return self.end_ms
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        for node in range(record.nodes) if self.nodes is None else sorted(self.nodes):
+            found = record.between(node, self.start_ms, self.end_ms)
+            if not any(commit.fresh for commit in found):
+                return f"node {node} committed nothing from {self.start_ms} to {self.end_ms} ms"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _AtMostBlocks(Expectation):
+    count: int
+    start_ms: int
+    end_ms: int
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return self.end_ms
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        for node in range(record.nodes):
+            found = record.between(node, self.start_ms, self.end_ms)
+            if len(found) > self.count:
+                return f"node {node} committed {len(found)} blocks with nothing to do"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Exactly(Expectation):
+    count: int
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return since_ms
+
+    @property
+    def is_final(self) -> bool:
+        return True
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        longest = max(record.total(node, record.now_ms) for node in range(record.nodes))
+        return "" if longest == self.count else f"{longest} in the log instead of {self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stops(Expectation):
+    node: int
+    saying: str
+    within: int
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return since_ms + self.within + slack_ms
+
+    @property
+    def waits(self) -> bool:
+        return True
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        said = record.stopped.get(self.node)
+        if said is None:
+            return f"node {self.node} did not stop by itself"
+        return "" if self.saying in said else f"node {self.node} stopped saying: {said}"
+
+
+@dataclass(frozen=True, slots=True)
+class _AllPosted(Expectation):
+    count: int
+    within: int
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return since_ms + self.within + slack_ms
+
+    @property
+    def waits(self) -> bool:
+        return True
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        posted = record.posted or 0
+        return "" if posted >= self.count else f"{posted} of {self.count} posted on the L1"
+
+
+class Judge:
+    """Judges the expectations of a run while it goes on."""
+
+    def __init__(
+        self, expectations: Sequence[tuple[int, Expectation]], record: Record, slack_ms: int
+    ) -> None:
+        self._open = list(expectations)
+        self._record = record
+        self._slack_ms = slack_ms
+
+    @property
+    def is_done(self) -> bool:
+        """Whether only the end is left to be judged."""
+        return all(expected.is_final for _, expected in self._open)
+
+    def look(self) -> None:
+        """Close what is met; `ScenarioFailed` says what is not met although it is due."""
+        for since_ms, expected in list(self._open):
+            if expected.is_final:
+                continue
+            due = self._record.now_ms >= expected.due_ms(since_ms, self._slack_ms)
+            if due or expected.waits:
+                self._close(since_ms, expected, due)
+
+    def finish(self) -> None:
+        """It is over: everything has to hold."""
+        for since_ms, expected in list(self._open):
+            self._close(since_ms, expected, True)
+
+    def _close(self, since_ms: int, expected: Expectation, due: bool) -> None:
+        lacking = expected.lacking(self._record, since_ms, self._slack_ms)
+        if not lacking:
+            self._open.remove((since_ms, expected))
+        elif due:
+            raise ScenarioFailed(lacking)
+
+
+def _members(nodes: Collection[int] | None) -> frozenset[int] | None:
+    return None if nodes is None else frozenset(nodes)
+
+
+def all_commit(count: int, within: int, nodes: Collection[int] | None = None) -> Expectation:
+    """These nodes, or all that are up, have so many transactions in their logs in time."""
+    return _AllCommit(count, within, _members(nodes))
+
+
+def no_commits_between(
+    start_ms: int, end_ms: int, nodes: Collection[int] | None = None
+) -> Expectation:
+    """Nothing is committed in a window although something waits."""
+    return _NoCommits(start_ms, end_ms, _members(nodes))
+
+
+def commits_between(
+    start_ms: int, end_ms: int, nodes: Collection[int] | None = None
+) -> Expectation:
+    """Each of these nodes, or of all, commits transactions in a window."""
+    return _Commits(start_ms, end_ms, _members(nodes))
+
+
+def at_most_blocks(count: int, start_ms: int, end_ms: int) -> Expectation:
+    """No node commits more blocks than this in a window."""
+    return _AtMostBlocks(count, start_ms, end_ms)
+
+
+def exactly(count: int) -> Expectation:
+    """In the end the log holds so many transactions and not one more."""
+    return _Exactly(count)
+
+
+def stops(node: int, saying: str, within: int) -> Expectation:
+    """A node ends by itself, and its last words hold `saying`."""
+    return _Stops(node, saying, within)
+
+
+def all_posted(count: int, within: int) -> Expectation:
+    """So many entries of the log come to stand on the L1."""
+    return _AllPosted(count, within)
