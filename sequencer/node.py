@@ -46,6 +46,9 @@ from sequencer.store.seam import Store, WriteBatch
 
 MAX_UNAPPLIED = 512
 """Committed blocks that may wait for their collections before syncing pauses."""
+COLLECTIONS_FETCHED_AHEAD = 24
+"""How many that committed blocks name are asked for at once: a node that catches up would wait for
+an answer a block otherwise. More would fill the links for longer than the pool waits."""
 COLLECTIONS_SAVED_WITHIN_MS = 50
 """How long collections wait at most for a save that is due anyway: a vote (S3), a block, a log."""
 MAX_EVIDENCE = 64
@@ -379,6 +382,7 @@ class Node:
             block, proof = self._unapplied[0]
             collections = self._collections_of(block)
             if collections is None:
+                self._fetch_ahead()
                 break
             self._unapplied.popleft()
             applied = self.ledger.apply(self._writes, block, proof, collections)
@@ -394,18 +398,24 @@ class Node:
                 )
         self.replica.fetcher.paused = len(self._unapplied) > MAX_UNAPPLIED
 
+    def _fetch_ahead(self) -> None:
+        """Ask for what the next committed blocks name; the pool asks for each once."""
+        room = COLLECTIONS_FETCHED_AHEAD
+        for block, _ in self._unapplied:
+            missing = [digest for digest in block.collections if not self.pool.holds(digest)]
+            self.pool.want(missing, (block.author,), self._now.monotonic_ms)
+            room -= len(missing)
+            if room <= 0:
+                break
+
     def _collections_of(self, block: Block) -> list[Collection] | None:
+        """What a block orders, None while some of it is not here."""
         found: list[Collection] = []
-        missing: list[bytes] = []
         for digest in block.collections:
             collection = self.pool.get(digest) or self.ledger.collection(digest)
             if collection is None:
-                missing.append(digest)
-            else:
-                found.append(collection)
-        if missing:
-            self.pool.want(missing, (block.author,), self._now.monotonic_ms)
-            return None
+                return None
+            found.append(collection)
         return found
 
 
