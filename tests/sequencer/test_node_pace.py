@@ -1,0 +1,68 @@
+"""What a node does not wait for: a sync for every collection, an answer for every missed block."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sequencer.messages import CollectionData
+from sequencer.node import COLLECTIONS_SAVED_WITHIN_MS
+from sequencer.store.seam import WriteBatch
+from testnet.simulation.process import is_durable, peek
+from testnet.simulation.scenario import Crash, Restart
+from testnet.simulation.world import Setup, World
+
+MISSED_BLOCKS = 60
+SOMEBODY = 3
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World(Setup(seed=7, settles=False))
+    made.run(500)
+    yield made
+
+
+def run_until_caught_up(world: World, height: int, limit_ms: int) -> int:
+    started = world.clock.now
+    while world.applied_height(SOMEBODY) < height:
+        assert world.clock.now - started < limit_ms, world.applied_height(SOMEBODY)
+        world.run(world.clock.now + 10)
+    return world.clock.now - started
+
+
+def test_collections_of_many_missed_blocks_are_fetched_at_once(world: World) -> None:
+    world.perform(Crash(SOMEBODY))
+    while world.applied_height(0) < MISSED_BLOCKS:
+        world.submit(world.clock.now // 20 % 3, 5)
+        world.run(world.clock.now + 20)
+    missed = world.applied_height(0)
+    world.perform(Restart(SOMEBODY))
+    # one at a time it would be at least the pool's 10 ms of patience and a round trip for each
+    assert run_until_caught_up(world, missed, 10_000) < 8 * MISSED_BLOCKS
+
+
+def test_a_collection_alone_is_saved_a_little_later_and_not_with_a_sync_of_its_own(
+    world: World,
+) -> None:
+    world.network.filter = lambda _from, _to, frame: isinstance(
+        peek(frame), CollectionData
+    )  # nothing is ordered, so nothing else is saved
+    saves: list[WriteBatch] = []
+    place = world.places[SOMEBODY]
+    save = place.disk.save
+
+    def counted(batch: WriteBatch) -> None:
+        saves.append(batch)
+        save(batch)
+
+    place.disk.save = counted  # type: ignore[method-assign]
+    pool = place.node.pool
+    before = len(pool._held)
+    for _ in range(8):
+        world.submit((SOMEBODY + 1) % 4, 1)
+        world.run(world.clock.now + 6)
+    arrived = list(pool._held)[before:]
+    assert len(arrived) >= 4
+    assert len(saves) <= 2
+    world.run(world.clock.now + COLLECTIONS_SAVED_WITHIN_MS + 10)
+    assert all(is_durable(place.disk, digest) for digest in arrived)
