@@ -77,39 +77,39 @@ async def wait_final(
 ) -> None:
     """Wait until batches with all `transactions` entries are final on the L1.
 
-    TestnetError says how far posting is, or that the L1 stands still.
+    TestnetError says how far posting is, that the L1 stands still, or that it does not answer.
     """
     client = open_client(testnet)
     deadline = time.monotonic() + timeout_s
-    final_block, moved, words = -1, time.monotonic(), "nothing is posted"
+    final_block, moved, words = -1, time.monotonic(), "nothing is known"
     try:
         while True:
             check()
             try:
-                head, final = await client.head(), await client.finalized()
-                posted = await _posted_entries(testnet, head.number)
-                settled = await _posted_entries(testnet, final.number)
+                final = await client.finalized()
+                posted = await posted_entries(testnet, (await client.head()).number)
+                settled = await posted_entries(testnet, final.number)
+                if final.number != final_block:
+                    final_block, moved = final.number, time.monotonic()
+                words = f"{posted} of {transactions} posted, {settled} final"
+                if settled >= transactions:
+                    return
             except (SettlementError, L1LaunchError, aiohttp.ClientError, TimeoutError) as error:
-                raise TestnetError(f"the L1 fails: {error}") from None
-            if final.number != final_block:
-                final_block, moved = final.number, time.monotonic()
-            words = f"{posted} of {transactions} posted, {settled} final"
-            stage.note(words)
-            if settled >= transactions:
-                return
-            if time.monotonic() - moved > STANDSTILL_S:
-                raise TestnetError(
-                    f"the L1's finalized block stands still at {final_block} (head {head.number}) "
-                    f"for {STANDSTILL_S:g} s: {words}"
-                )
-            if time.monotonic() > deadline:
+                words = f"it fails: {error}"  # perhaps for a moment only
+            finally:
+                stage.note(words)
+            now = time.monotonic()
+            if now - moved > STANDSTILL_S:
+                where = f"its finalized block is {final_block}"
+                raise TestnetError(f"the L1 stands still for {STANDSTILL_S:g} s: {where}; {words}")
+            if now > deadline:
                 raise TestnetError(f"not all was final on the L1 within {timeout_s:g} s: {words}")
             await asyncio.sleep(POLL_S)
     finally:
         await client.aclose()
 
 
-async def _posted_entries(testnet: Testnet, last_block: int) -> int:
+async def posted_entries(testnet: Testnet, last_block: int) -> int:
     """How many log entries the batches accepted up to an L1 block hold."""
     assert testnet.l1 is not None
     l1 = testnet.genesis.l1
