@@ -20,10 +20,14 @@ MAX_DELAYED_CHUNKS: Final = 1_024
 
 @dataclass(slots=True)
 class Link:
-    """The relay from one node to another.  `delay_s` is one way."""
+    """The relay from one node to another.  `delay_s` is one way.
+
+    `open` lets through what the connecting node says, `back` what it is answered.
+    """
 
     target_port: int
     open: asyncio.Event = field(default_factory=asyncio.Event)
+    back: asyncio.Event = field(default_factory=asyncio.Event)
     delay_s: float = 0.0
     port: int = 0
     _server: asyncio.Server | None = None
@@ -32,6 +36,7 @@ class Link:
     async def start(self, port: int) -> None:
         """Listen on a port of the loopback interface."""
         self.open.set()
+        self.back.set()
         self.port = port
         self._server = await asyncio.start_server(self._relay, "127.0.0.1", port)
 
@@ -49,10 +54,11 @@ class Link:
         onward = None
         try:
             await self.open.wait()  # nothing of a connection passes a cut link
+            await self.back.wait()
             far_reader, onward = await asyncio.open_connection("127.0.0.1", self.target_port)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, onward))
-                group.create_task(self._pump(far_reader, writer))
+                group.create_task(self._pump(reader, onward, self.open))
+                group.create_task(self._pump(far_reader, writer, self.back))
         except* (OSError, asyncio.CancelledError):
             pass  # one side left: so does the other
         finally:
@@ -61,8 +67,10 @@ class Link:
                 if side is not None:
                     side.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry bytes one way, each chunk after the delay, while the link is open."""
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event
+    ) -> None:
+        """Carry bytes one way, each chunk after the delay, while that way is open."""
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MAX_DELAYED_CHUNKS)
 
@@ -76,7 +84,7 @@ class Link:
             while True:
                 due, data = await chunks.get()
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                await self.open.wait()
+                await way.wait()
                 if not data:
                     break
                 writer.write(data)
@@ -112,10 +120,16 @@ class Links:
         """
         group_of = {node: number for number, group in enumerate(groups) for node in group}
         for (a, b), link in self.links.items():
-            if group_of.get(a, -1) == group_of.get(b, -1):
-                link.open.set()
-            else:
-                link.open.clear()
+            for way in (link.open, link.back):
+                if group_of.get(a, -1) == group_of.get(b, -1):
+                    way.set()
+                else:
+                    way.clear()
+
+    def one_way(self, sender: int, receiver: int) -> None:
+        """Let nothing from one node reach another, on whichever's connection."""
+        self.links[sender, receiver].open.clear()
+        self.links[receiver, sender].back.clear()
 
     def slow(self, node: int, delay_s: float) -> None:
         """Delay everything from and to a node by `delay_s` a way; 0 ends it."""
@@ -127,6 +141,7 @@ class Links:
         """Open every link and let it be quick."""
         for link in self.links.values():
             link.open.set()
+            link.back.set()
             link.delay_s = 0.0
 
     def close(self) -> None:

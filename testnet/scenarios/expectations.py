@@ -26,6 +26,11 @@ class Expectation(ABC):
         return False
 
     @property
+    def stopping(self) -> int | None:
+        """The node that ends by itself, if one is expected to."""
+        return None
+
+    @property
     def is_final(self) -> bool:
         """Whether it is about the very end."""
         return False
@@ -135,6 +140,10 @@ class _Stops(Expectation):
 
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return since_ms + self.within + slack_ms
+
+    @property
+    def stopping(self) -> int | None:
+        return self.node
 
     @property
     def waits(self) -> bool:

@@ -130,3 +130,25 @@ async def test_a_taken_port_is_named():
         await links.start(dict.fromkeys(links.links, port))
     links.close()
     server.close()
+
+
+async def test_a_link_cut_one_way_carries_only_the_other():
+    async with linked() as (link, reader, writer):
+        await round_trip(reader, writer, b"before")
+        link.back.clear()
+        with pytest.raises(TimeoutError):
+            await round_trip(reader, writer, b"during", timeout_s=0.2)
+        link.back.set()
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(6) == b"during"
+
+
+async def test_one_way_silences_a_node_towards_another_on_either_connection():
+    links = Links.between([1, 2, 3])
+    links.heal()
+    links.one_way(0, 2)
+    assert {pair for pair, link in links.links.items() if not link.open.is_set()} == {(0, 2)}
+    assert {pair for pair, link in links.links.items() if not link.back.is_set()} == {(2, 0)}
+    links.heal()
+    assert len(open_pairs(links)) == 6
+    assert links.links[2, 0].back.is_set()

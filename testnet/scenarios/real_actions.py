@@ -1,0 +1,141 @@
+"""What the actions of a scenario are on a real cluster: signals, relays, limits, files."""
+
+import asyncio
+import resource
+import shutil
+from collections.abc import Sequence
+from typing import Final
+
+from sequencer.runtime import DATA_DIRECTORY
+from sequencer.store.lmdb import LmdbStore
+from sequencer.store.schema import META_SAFETY, Table
+from testnet.client import NodeClient, open_session
+from testnet.cluster import NodeProcess, NodeSpec
+from testnet.errors import TestnetError
+from testnet.launch import Testnet
+from testnet.scenarios.adjustable_clock import move_clock
+from testnet.scenarios.record import ScenarioFailed
+from testnet.scenarios.vocabulary import (
+    Action,
+    ClockJump,
+    Crash,
+    CrashAll,
+    DiskFreed,
+    DiskFull,
+    Heal,
+    L1Resumes,
+    L1Stalls,
+    OneWay,
+    Partition,
+    Pause,
+    Restart,
+    Resume,
+    SlowLinks,
+    Wipe,
+)
+
+START_TIMEOUT_S: Final = 30.0
+POLL_S: Final = 0.05
+
+
+class Hands:
+    """Does to a testnet what a scenario says, and returns when it is done."""
+
+    def __init__(self, testnet: Testnet) -> None:
+        self._testnet = testnet
+        self._full: set[int] = set()
+
+    async def perform(self, action: Action) -> None:
+        """Do one thing.  Nodes are named by number.  TestnetError if it cannot be done."""
+        nodes = self._testnet.cluster.nodes
+        match action:
+            case Crash(node, _, _, down_ms):
+                await self._crash([node], down_ms)
+            case CrashAll(down_ms):
+                await self._crash(range(len(nodes)), down_ms)
+            case Restart(node):
+                await self._start([node])
+            case Pause(node):
+                nodes[node].pause()
+            case Resume(node):
+                nodes[node].resume()
+            case ClockJump(node, by_ms):
+                move_clock(nodes[node].spec, nodes[node].pid, by_ms)
+            case DiskFull(node):
+                self._full.add(node)
+                _fill_disk(nodes[node])
+            case DiskFreed(node):
+                self._full.discard(node)
+            case Wipe(node):
+                self._wipe(nodes[node])
+            case _:
+                await self._disturb_links_or_l1(action)
+
+    async def _disturb_links_or_l1(self, action: Action) -> None:
+        links, l1 = self._testnet.links, self._testnet.l1
+        assert links is not None
+        match action:
+            case Partition(groups):
+                links.partition(groups)
+            case OneWay(sender, receiver):
+                links.one_way(sender, receiver)
+            case SlowLinks(node, delay_ms):
+                links.slow(node, delay_ms / 1_000)
+            case Heal():
+                links.heal()
+            case L1Stalls() if l1 is not None:
+                await l1.stall()
+            case L1Resumes() if l1 is not None:
+                await l1.resume()
+            case _:
+                raise ScenarioFailed(f"{action} cannot be done to real processes")
+
+    async def _crash(self, numbers: Sequence[int], down_ms: int | None) -> None:
+        for number in numbers:
+            self._testnet.cluster.nodes[number].kill()
+        if down_ms is not None:
+            await asyncio.sleep(down_ms / 1_000)
+            await self._start(numbers)
+
+    async def _start(self, numbers: Sequence[int]) -> None:
+        """Start nodes and wait until they answer, which takes a Python process a second."""
+        nodes = [self._testnet.cluster.nodes[number] for number in numbers]
+        for number, node in zip(numbers, nodes, strict=True):
+            node.start()
+            if number in self._full:
+                _fill_disk(node)
+        async with asyncio.timeout(START_TIMEOUT_S), open_session() as session:
+            for node in nodes:
+                client = NodeClient(node.spec.rpc_url)
+                while "does not answer" in (await client.is_ready(session))[1]:
+                    node.check()
+                    await asyncio.sleep(POLL_S)
+
+    def _wipe(self, node: NodeProcess) -> None:
+        data = node.spec.directory / DATA_DIRECTORY
+        if node.is_running:
+            raise ScenarioFailed(f"{node.spec.name} is wiped while it runs")
+        store = LmdbStore(data, self._testnet.genesis.chain_id, read_only=True)
+        try:
+            if store.get(Table.META, META_SAFETY) is not None:
+                raise ScenarioFailed(f"{node.spec.name} has signed something and is wiped")
+        finally:
+            store.close()
+        shutil.rmtree(data)
+
+
+def _fill_disk(node: NodeProcess) -> None:
+    """Let none of a node's files grow beyond its database as it is now.
+
+    To the node that is a full disk: a write that would extend the file fails, others succeed.
+    """
+    pid = node.pid
+    if pid is None:
+        raise TestnetError(f"{node.spec.name} is down")
+    size = _database_size(node.spec)
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+def _database_size(spec: NodeSpec) -> int:
+    return (spec.directory / DATA_DIRECTORY / "data.mdb").stat().st_size
