@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sequencer.config import CONFIG_FILE, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from testnet.client import NodeClient, open_session
 from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec, node_command
@@ -38,6 +39,8 @@ class Plan:
     l1_key: bytes | None = None
     links: bool = False
     """Link the nodes by relays that can be cut and slowed."""
+    configure: Callable[[int, NodeConfig], NodeConfig] | None = None
+    """What each node (by index) is configured with instead of what was written for it."""
 
 
 @dataclass(slots=True)
@@ -110,12 +113,21 @@ async def launch(
         genesis = Genesis.load(plan.directory / GENESIS_FILE)
         cluster = await stack.enter_async_context(Cluster.of(layout.specs(plan.directory), command))
         links = await _start_links(layout, stack)
+        _configure(plan, cluster)
         testnet = Testnet(plan.directory, layout, genesis, cluster, l1, links)
         stack.push_async_callback(testnet.aclose)
         with progress.stage(f"start {len(cluster.nodes)} nodes") as stage:
             cluster.start()
             await testnet.wait_ready(cluster.nodes, START_TIMEOUT_S, stage)
         yield testnet
+
+
+def _configure(plan: Plan, cluster: Cluster) -> None:
+    if plan.configure is None:
+        return
+    for index, node in enumerate(cluster.nodes):
+        config = plan.configure(index, NodeConfig.load(node.spec.directory))
+        (node.spec.directory / CONFIG_FILE).write_text(config.dump())
 
 
 async def _start_links(layout: Layout, stack: AsyncExitStack) -> Links | None:

@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "chaos": "testnet.cli.chaos",
     "bench": "testnet.cli.bench",
     "sim": "testnet.cli.sim",
+    "sim-l1": "testnet.cli.sim_l1",
+    "l1-chaos": "testnet.cli.l1_chaos",
 }
 """Command to the module that has it: only the one that is asked for is imported."""
 
@@ -40,7 +42,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), f"{cmd_name}_command")
+        name = cmd_name.replace("-", "_") + "_command"
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), name)
         return command
 
 

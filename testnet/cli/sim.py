@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_SEEDS = 10_000_000
 
 
-class _Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+class Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """One seed, or a range of them like 0-999."""
 
     name = "seeds"
@@ -43,7 +43,7 @@ class _Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option(
     "--seeds",
     "--seed",
-    type=_Seeds(),
+    type=Seeds(),
     default="0-99",
     show_default=True,
     help="One seed, or a range with both ends.",

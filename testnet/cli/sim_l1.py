@@ -1,0 +1,85 @@
+"""`testnet sim-l1`."""
+
+import os
+from collections import Counter
+
+import click
+from rich.console import Console
+
+from testnet.cli.sim import Seeds
+from testnet.errors import TestnetError
+
+
+@click.command("sim-l1")
+@click.option(
+    "--seeds",
+    "--seed",
+    type=Seeds(),
+    default="0-199",
+    show_default=True,
+    help="One seed, or a range with both ends.",
+)
+@click.option("--trace", is_flag=True, help="Print every message and event (one seed only).")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=os.cpu_count() or 1,
+    show_default=True,
+    help="Processes.",
+)
+def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
+    """Run whole nodes and their posters on a simulated L1 that does everything an L1 can do.
+
+    The seed draws crashes of nodes and posters, and an L1 that stalls, reorganises, becomes
+    expensive, loses requests and answers. Then all heals: every committed entry has to become
+    final on the L1, once, and the log derived from the L1 has to be the committed one. Exit code 1
+    if a seed broke a rule.
+
+    \b
+    Example:  testnet sim-l1 --seeds 0-199
+    """
+    from concurrent.futures import ProcessPoolExecutor
+
+    from testnet.simulation.settlement import Outcome, run_seed
+
+    if trace:
+        if len(seeds) != 1:
+            raise TestnetError("--trace shows one seed; name it with --seed")
+        _print_trace(seeds.start)
+        return
+    outcomes: list[Outcome] = []
+    console = Console(stderr=True)
+    with ProcessPoolExecutor(jobs, initializer=_silence) as pool, console.status("") as status:
+        for outcome in pool.map(run_seed, seeds, chunksize=1):
+            outcomes.append(outcome)
+            status.update(f"{len(outcomes):,} of {len(seeds):,} seeds")
+            if outcome.violation is not None:
+                print(f"seed {outcome.seed} broke {': '.join(outcome.violation)}")
+    faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
+    print(
+        f"{len(outcomes):,} seeds, {sum(o.transactions for o in outcomes):,} transactions in "
+        f"{sum(o.batches for o in outcomes):,} batches, final on the L1 and derived from it"
+    )
+    print("faults: " + ", ".join(f"{count:,} {name}" for name, count in faults.most_common()))
+    broken = sum(outcome.violation is not None for outcome in outcomes)
+    if broken:
+        raise TestnetError(f"{broken} of {len(outcomes)} seeds broke a rule")
+
+
+def _silence() -> None:
+    """What nodes would log of the weather is not for this terminal."""
+    import logging
+
+    logging.disable(logging.CRITICAL)
+
+
+def _print_trace(seed: int) -> None:
+    from testnet.simulation.settlement import run_seed
+    from testnet.simulation.trace import Trace
+
+    trace = Trace()
+    outcome = run_seed(seed, trace)
+    for line in trace.lines:
+        print(line)
+    if outcome.violation is not None:
+        raise TestnetError(f"seed {seed} broke {': '.join(outcome.violation)}")
