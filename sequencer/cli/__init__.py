@@ -4,9 +4,11 @@ A command's module is imported when the command is used, so `--help` answers at 
 """
 
 import importlib
-from typing import Final
+from typing import Any, Final
 
 import click
+
+from sequencer.cli.errors import CommandError
 
 COMMANDS: Final = {
     "keys": ("sequencer.cli.keys:keys", "Create, import and show a node's keys."),
@@ -21,7 +23,7 @@ COMMANDS: Final = {
     "verify": ("sequencer.cli.offline:verify", "Check such a proof without any network."),
     "follow": ("sequencer.cli.ask:follow", "Print the ordered feed."),
     "derive": ("sequencer.cli.derive:derive", "Rebuild the log from L1 alone."),
-    "log": ("sequencer.cli.offline:log", "Inspect the log of a stopped node."),
+    "log": ("sequencer.cli.offline:log", "Inspect the log on a node's disk."),
 }
 """Name to (module:attribute, what it does in one line)."""
 
@@ -41,6 +43,15 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a file that cannot be read or written is one line, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise CommandError(f"{error.filename}: {error.strerror}") from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table itself, without importing anything."""

@@ -139,6 +139,7 @@ def deploy(
         found = Genesis.load(file)
         if found.l1 is not None:
             raise CommandError(f"{file} names a contract already: 0x{found.l1.contract.hex()}")
+        _check_before_paying(found, file, url, finality)
         l1_key = load_keys(directory, read_password(password_file)).l1_key
         l1 = asyncio.run(_deploy(found, url, l1_key, finality, yes_mainnet))
         completed = Genesis.parse(found.with_l1(l1).dump())
@@ -149,6 +150,19 @@ def deploy(
         f"deployed 0x{l1.contract.hex()} on chain {l1.chain_id} in block {l1.deploy_block}; "
         f"{file} is complete, give it to every member"
     )
+
+
+def _check_before_paying(found: "Genesis", file: Path, url: str, finality: str) -> None:
+    """What would make a deployment useless once it is paid for."""
+    import os
+
+    from sequencer.genesis import Genesis, L1Settings
+
+    if not url.startswith(("http://", "https://")):
+        raise CommandError(f"--l1 is {url!r}, it has to start with http:// or https://")
+    if not os.access(file, os.W_OK):
+        raise CommandError(f"{file} is not writable, and the contract has to be noted in it")
+    Genesis.parse(found.with_l1(L1Settings(MAINNET, bytes(19) + b"\1", 1, finality)).dump())
 
 
 async def _deploy(

@@ -69,17 +69,32 @@ def read_password(password_file: Path | None, confirm: bool = False) -> str:
     import os
 
     if password_file is not None:
-        try:
-            with password_file.open("rb") as file:
-                return file.read(MAX_PASSWORD_BYTES).decode().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"cannot read the password from {password_file}: {error}") from None
+        return _not_empty(_password_in(password_file), str(password_file))
     if ENV_PASSWORD in os.environ:
-        return os.environ[ENV_PASSWORD]
+        return _not_empty(os.environ[ENV_PASSWORD], ENV_PASSWORD)
     if not sys.stdin.isatty():
         raise CommandError(f"no password: use --password-file, or set {ENV_PASSWORD}")
     typed: str = click.prompt("Password of the keys", hide_input=True, confirmation_prompt=confirm)
     return typed
+
+
+def _password_in(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PASSWORD_BYTES + 1)
+        if len(data) > MAX_PASSWORD_BYTES:
+            raise CommandError(f"{path} has more than {MAX_PASSWORD_BYTES} bytes: no password")
+        return data.decode().rstrip("\r\n")
+    except OSError as error:
+        raise CommandError(f"cannot read the password from {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"the password in {path} is not UTF-8") from None
+
+
+def _not_empty(password: str, where: str) -> str:
+    if not password:
+        raise CommandError(f"the password in {where} is empty")
+    return password
 
 
 def print_json(value: Any) -> None:

@@ -163,6 +163,14 @@ def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path) -> None
     assert str(missing) in reason
 
 
+def test_an_empty_password_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    new = ("keys", "new", "--dir", tmp_path / "node")
+    assert "is empty" in wrong(2, *new, "--password-file", tmp_path / "empty")
+    assert "is empty" in wrong(2, *new, SEQUENCER_PASSWORD="")
+    assert not (tmp_path / "node").exists()
+
+
 def test_imported_keys_are_the_ones_given(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     made = orjson.loads(good("keys", "new", "--dir", old, "--json", SEQUENCER_PASSWORD="old one"))

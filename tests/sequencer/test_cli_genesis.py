@@ -123,3 +123,37 @@ def test_an_l1_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     )
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "finality", "reason"),
+    [
+        ("127.0.0.1:8545", "tag", "http://"),
+        ("http://127.0.0.1:1", "sometime", "finality"),
+    ],
+)
+def test_what_makes_a_deployment_useless_is_said_before_it_is_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, finality: str, reason: str
+) -> None:
+    found(tmp_path)
+
+    async def paid(*_: object) -> None:
+        pytest.fail("the contract was deployed")
+
+    monkeypatch.setattr("sequencer.cli.genesis._deploy", paid)
+    result = run(
+        *("genesis", "deploy", "--genesis", tmp_path / "genesis.json", "--dir", tmp_path / "n0"),
+        *("--l1", url, "--finality", finality),
+    )
+    assert result.exit_code == 2
+    assert reason in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    found(tmp_path)
+    public = tmp_path / "n0" / "keys" / "public.json"
+    out = tmp_path / "nowhere" / "genesis.json"
+    member = f"n0={public}@/ip4/127.0.0.1/tcp/9000"
+    result = run("genesis", "new", "--name", "mine", "--out", out, "--member", member)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {out}: No such file or directory\n"
