@@ -1,7 +1,5 @@
 """What a node does not wait for: a sync for every collection, an answer for every missed block."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from sequencer.messages import CollectionData
@@ -16,10 +14,10 @@ SOMEBODY = 3
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world() -> World:
     made = World(Setup(seed=7, settles=False))
     made.run(500)
-    yield made
+    return made
 
 
 def run_until_caught_up(world: World, height: int, limit_ms: int) -> int:
