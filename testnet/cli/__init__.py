@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "slow": "testnet.cli.fault",
     "l1": "testnet.cli.fault",
     "chaos": "testnet.cli.chaos",
+    "scenario": "testnet.cli.scenario",
     "bench": "testnet.cli.bench",
     "sim": "testnet.cli.sim",
     "sim-l1": "testnet.cli.sim_l1",
@@ -56,6 +57,7 @@ def commands() -> None:
     testnet run              four nodes order and settle real traffic; exit code 0 or 1
     testnet up               a cluster that stays, with a live table; Ctrl-C ends it
     testnet bench            how fast it is
+    testnet scenario         named stories of faults, in virtual time or on processes
     testnet sim              thousands of runs in virtual time, faults and liars from a seed
     """
 

@@ -1,0 +1,48 @@
+"""`testnet scenario`: stories are told, played, and a failure is one sentence and exit code 1."""
+
+import pytest
+from click.testing import CliRunner
+
+from testnet.cli import commands
+from testnet.errors import TestnetError
+from testnet.scenarios import named
+from testnet.scenarios.expectations import exactly
+from testnet.scenarios.vocabulary import Scenario
+
+
+def scenario(*arguments: str) -> str:
+    result = CliRunner().invoke(commands, ["scenario", *arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_the_list_tells_every_story_and_where_it_runs() -> None:
+    lines = scenario("--list").splitlines()
+    assert [line.split("  (")[0] for line in lines] == list(named.SCENARIOS)
+    assert "the L1 is down and ordering goes on  (n = 4; real)" in lines
+
+
+def test_a_named_story_is_told_step_by_step() -> None:
+    told = scenario("a partition heals", "--list")
+    assert "2000 ms  Partition(groups=((0, 1), (2, 3)))" in told
+    assert len(told.splitlines()) == 6
+
+
+def test_a_name_plays_that_story_alone_and_a_part_of_a_name_all_that_hold_it() -> None:
+    assert "1 of 1 scenarios were as expected" in scenario("a partition heals")
+    assert "2 of 2 scenarios were as expected" in scenario("two leaders", "everybody is alone")
+
+
+def test_what_is_unknown_or_plays_elsewhere_is_said() -> None:
+    with pytest.raises(TestnetError, match="no scenario 'nonsense'"):
+        scenario("nonsense")
+    with pytest.raises(TestnetError, match="runs real only"):
+        scenario("the L1 is down and ordering goes on")
+
+
+def test_a_story_that_goes_wrong_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = Scenario("too few").submit(5).expect(exactly(6))
+    monkeypatch.setitem(named.SCENARIOS, "too few", wrong)
+    with pytest.raises(TestnetError, match="not as expected: too few"):
+        scenario("too few", "everybody is alone")
