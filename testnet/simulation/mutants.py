@@ -37,6 +37,8 @@ class Mutant:
     edits: tuple[Edit, ...]
     adversary: str | None = None
     nodes: int | None = None
+    seeds: tuple[int, ...] = ()
+    """Seeds that are known to show it, tried first."""
 
 
 def _function(target: str) -> tuple[object, str, object, FunctionType]:
@@ -297,7 +299,14 @@ MUTANTS = (
     Mutant(
         "V5",
         "a height that is not the parent's plus one",
-        (Edit(f"{_ORDERING}.judge", "block.height != parent.height + 1", "False"),),
+        (
+            Edit(f"{_ORDERING}.judge", "block.height != parent.height + 1", "False"),
+            Edit(
+                "consensus.committer:Committer.keep_proposed",
+                "block.height == parent.height + 1",
+                "True",
+            ),
+        ),
         "spoiled blocks",
     ),
     Mutant(
@@ -394,11 +403,16 @@ MUTANTS = (
         "S1",
         "votes leave before they are saved",
         (
-            Edit("sequencer.node:Node._drain", "    saved = self._save()\n", ""),
+            Edit(
+                "sequencer.node:Node._drain",
+                "    saved = self._must_save(ready, batches) and self._save()\n",
+                "",
+            ),
             Edit(
                 "sequencer.node:Node._drain",
                 "    for notice in ready.notices:",
-                "    saved = self._save()\n    for notice in ready.notices:",
+                "    saved = self._must_save(ready, batches) and self._save()\n"
+                "    for notice in ready.notices:",
             ),
         ),
     ),

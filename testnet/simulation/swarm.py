@@ -4,7 +4,7 @@ Not only the faults are drawn but their distribution: which kinds there are at a
 the links and clocks are. So runs differ in kind and corners meet that a fixed mixture would never
 bring together. After `heal_ms` nothing new breaks, except that faulty members stay faulty and
 members drawn to be dead stay dead; everything that a live honest member has made durable must be
-in every live honest log within `PROGRESS_BOUND_MS`.
+in every live honest log within `Plan.progress_bound_ms`.
 """
 
 from collections import Counter
@@ -34,8 +34,6 @@ from testnet.simulation.scenario import (
 from testnet.simulation.trace import Trace
 from testnet.simulation.world import Setup, World
 
-PROGRESS_BOUND_MS = 40_000
-"""How long after healing everything may take; the longest round timer is 4 s."""
 SETTLE_STEP_MS = 250
 NODE_COUNTS = (4, 4, 4, 5, 5, 7, 7, 10)
 
@@ -56,6 +54,11 @@ class Plan:
     settles: bool = True
     adversary: str | None = None
     faulty: tuple[int, ...] = ()
+
+    @property
+    def progress_bound_ms(self) -> int:
+        """How long after healing everything may take: timers that had grown, and dead leaders."""
+        return 5 * self.rules.max_timeout_ms + 8 * self.rules.base_timeout_ms + 2_000
 
     @property
     def kind(self) -> str:
@@ -273,7 +276,7 @@ def _play(plan: Plan, world: World) -> int:
     world.run(plan.heal_ms + 500)
     for member in world.live:
         world.submit(member, 1)
-    deadline = plan.heal_ms + PROGRESS_BOUND_MS
+    deadline = plan.heal_ms + plan.progress_bound_ms
     world.run(plan.heal_ms + 500 + SETTLE_STEP_MS)
     while not world.is_settled():
         if world.clock.now >= deadline:
