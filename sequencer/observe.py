@@ -6,7 +6,14 @@ Expected events are `debug`, progress of an operator's interest `info`, what nee
 
 import logging
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 from consensus.interface import Notice, NoticeKind
 from sequencer.ledger import AppliedBlock
@@ -28,6 +35,7 @@ class Observer:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._events = self._counter("events", "Events of the protocol by kind", ["kind"])
         self._invalid = self._counter("invalid_messages", "Refused messages by member", ["member"])
         self._blocks = self._counter("blocks_applied", "Blocks applied to the log")

@@ -210,7 +210,9 @@ class RunningNode:
         """Prometheus text."""
         status = self.status()
         gauge = self._observer.gauge
-        for name in ("round", "height", "transactions", "pending_bytes", "peers_up"):
+        gauge("ready", "1 while this member is in step with the committee", status["ready"])
+        shown = ("round", "height", "highest_height", "transactions", "pending_bytes", "peers_up")
+        for name in shown:
             gauge(name, f"{name} as in seq_status", status[name])
         gauge("safe_height", "Highest height that is posted on L1", status["safe_height"])
         gauge("finalized_height", "Highest height final on L1", status["finalized_height"])

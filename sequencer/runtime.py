@@ -173,6 +173,7 @@ class Runtime:
             self._start_poster()
             self._guarded(self._pump)
             _calm_garbage_collector()
+            logger.info("%s", self._introduction())
             print(f"ready rpc=http://{host}:{port} peer={self._mesh.local_peer}", flush=True)
             await self._stopping.wait()
         except OSError as error:
@@ -183,6 +184,15 @@ class Runtime:
             logger.error("stopped: %s", self._failure)
             return 1
         return 0
+
+    def _introduction(self) -> str:
+        """Who this is and where it stands, for the first line of the log."""
+        me = self._setup.me
+        return (
+            f"member {me} ({self._genesis.names[me]}) of {self._setup.committee.size}, chain "
+            f"{self._genesis.chain_id.hex()}, height {self._node.ledger.head.height}, for members "
+            f"at {self._config.network.listen}, L1 {self._config.l1.url or 'none'}"
+        )
 
     async def _stop(self, server: "RpcServer") -> None:
         await server.stop()
@@ -231,7 +241,10 @@ class Runtime:
             if isinstance(event, Frame):
                 self._node.on_frame(member, event.payload, instant)
             elif isinstance(event, PeerUp):
+                logger.info("%s is connected", self._genesis.names[member])
                 self._node.peer_up(member, instant)
+            else:
+                logger.info("%s is gone: %s", self._genesis.names[member], event.reason)
         self._pump()
 
     def _wake(self) -> None:
