@@ -46,7 +46,7 @@ from sequencer.store.seam import Store, WriteBatch
 
 MAX_UNAPPLIED = 512
 """Committed blocks that may wait for their collections before syncing pauses."""
-COLLECTIONS_FETCHED_AHEAD = 24
+COLLECTIONS_FETCHED_AHEAD = 64
 """How many that committed blocks name are asked for at once: a node that catches up would wait for
 an answer a block otherwise. More would fill the links for longer than the pool waits."""
 COLLECTIONS_SAVED_WITHIN_MS = 50
