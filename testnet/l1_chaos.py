@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Final
 
@@ -134,8 +134,8 @@ class _Chaos:
 
     async def happen(self, fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)
-        note = f"  {fault.at_s:6.1f} s  {_spelled(fault)} for {fault.length_s:.1f} s"
-        self._it.progress.console.print(note, highlight=False)
+        note = f"  {fault.at_s:6.1f} s  {_spelled(fault)}"
+        self._it.progress.console.print(note, highlight=False, soft_wrap=True)
         if fault.kind == "stall":
             await self._stall(fault.length_s)
         elif fault.kind == "kill poster":
@@ -199,11 +199,12 @@ def _spelled(fault: Fault) -> str:
         return f"reorg of {fault.depth} blocks"
     if fault.kind == "spike":
         return f"base fee of {fault.base_fee // 10**9} gwei"
+    lasting = f"for {fault.length_s:.1f} s"
     if fault.kind == "endpoint":
-        wrong = {
-            name: getattr(fault.endpoint, name)
-            for name in fault.endpoint.__slots__
-            if getattr(fault.endpoint, name) != getattr(SOUND, name)
-        }
-        return f"endpoint of node {fault.node}: " + ", ".join(f"{k}={v}" for k, v in wrong.items())
-    return fault.kind
+        wrong = [
+            f"{item.name}={getattr(fault.endpoint, item.name)}"
+            for item in fields(ProxyFaults)
+            if getattr(fault.endpoint, item.name) != item.default
+        ]
+        return f"endpoint of node {fault.node}: {', '.join(wrong)} {lasting}"
+    return f"{fault.kind} {lasting}"
