@@ -6,5 +6,4 @@ record       what a run showed, the same for both worlds
 named        the scenarios, by name
 simulated    runs one in virtual time, under the checkers of the simulation
 real         runs one on processes, sockets and disks, and audits the logs afterwards
-chaos        draws one from a seed
 """
