@@ -36,11 +36,12 @@ nodes = click.option(
     show_default=True,
     help="How many nodes; f = 1, 2 or 3 of them may fail.",
 )
+DEFAULT_DIRECTORY = Path(".testnet")
 directory = click.option(
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".testnet"),
+    default=DEFAULT_DIRECTORY,
     show_default=True,
     help="Where the testnet lives.",
 )
@@ -51,6 +52,11 @@ l1 = click.option(
     show_default=True,
     help="embedded, anvil, auto (anvil where it is found), none, or the URL of an L1.",
 )
+
+
+def naming(directory: Path) -> str:
+    """What to add to a command that is to mean the same testnet."""
+    return "" if directory == DEFAULT_DIRECTORY else f" --dir {directory}"
 
 
 def _read_key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> bytes | None:

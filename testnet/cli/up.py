@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,6 +17,7 @@ from testnet.errors import TestnetError
 
 DETACH_TIMEOUT_S = 180.0
 POLL_S = 0.1
+_DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 @click.command("up")
@@ -28,7 +30,9 @@ POLL_S = 0.1
 @click.option("--links", is_flag=True, help="Link the nodes so that links can be cut and slowed.")
 @click.option("--fresh", is_flag=True, help="Delete the testnet that is there first.")
 @click.option("--supervised", is_flag=True, hidden=True)
+@click.pass_context
 def up_command(
+    context: click.Context,
     nodes: str,
     directory: Path,
     l1: str,
@@ -52,7 +56,10 @@ def up_command(
 
     running = Running.load(directory)
     if running is not None and running.is_alive:
-        raise TestnetError(f"a testnet runs in {directory} already; end it with: testnet down")
+        end = f"testnet down{options.naming(directory)}"
+        raise TestnetError(f"a testnet runs in {directory} already; end it with: {end}")
+    if not fresh and not supervised:
+        _refuse_another(context, directory)
     if detach:
         options_given = ["--nodes", nodes, "--dir", str(directory), "--l1", l1, "--seed", str(seed)]
         flags = [name for name, given in (("--links", links), ("--fresh", fresh)) if given]
@@ -60,6 +67,29 @@ def up_command(
         return
     plan = Plan(directory, int(nodes), l1, seed, l1_key, links)
     asyncio.run(supervise(plan, fresh, Console(), with_table=not supervised))
+
+
+def _refuse_another(context: click.Context, directory: Path) -> None:
+    """A testnet that is there goes on as it was made: say so where that is not what was asked."""
+    from testnet.state import Layout
+
+    layout = Layout.load(directory)
+    if layout is None:
+        return
+    l1 = layout.l1 or {"kind": "none"}
+    made: dict[str, tuple[Any, ...]] = {
+        "nodes": (str(len(layout.nodes)),),
+        "l1": ("auto", l1["kind"], l1.get("url")),
+        "seed": (layout.seed,),
+        "links": (layout.links is not None,),
+    }
+    given = [name for name in made if context.get_parameter_source(name) is not _DEFAULT]
+    for name in given:
+        if context.params[name] not in made[name]:
+            raise TestnetError(
+                f"the testnet in {directory} was made with another --{name}; leave it out to go on "
+                "with that testnet, or start anew with --fresh"
+            )
 
 
 def _detach(directory: Path, arguments: list[str], l1_key: bytes | None) -> None:
@@ -86,7 +116,11 @@ def _detach(directory: Path, arguments: list[str], l1_key: bytes | None) -> None
             raise TestnetError(f"it did not come up; its log {log} ends:\n{_tail(log)}")
         time.sleep(POLL_S)
     print(log.read_text().rstrip())
-    print(f"runs on as process {child.pid}; look with: testnet status, end with: testnet down")
+    named = options.naming(directory)
+    print(
+        f"runs on as process {child.pid}; look with: testnet status{named}, "
+        f"end with: testnet down{named}"
+    )
 
 
 def _tail(log: Path) -> str:

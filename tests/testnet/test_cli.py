@@ -113,6 +113,23 @@ def test_a_second_up_in_a_directory_is_refused(tmp_path):
     Running(pid, process_started(pid), 1, "t").save(tmp_path)
     result = CliRunner().invoke(commands, ["up", "--dir", str(tmp_path)])
     assert f"a testnet runs in {tmp_path} already" in str(result.exception)
+    assert f"testnet down --dir {tmp_path}" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "arguments"),
+    [
+        ("nodes", ["--nodes", "7"]),
+        ("l1", ["--l1", "http://127.0.0.1:9"]),
+        ("links", ["--links"]),
+        ("seed", ["--nodes", "4", "--l1", "none", "--seed", "3"]),
+    ],
+)
+def test_going_on_with_a_testnet_as_it_was_not_made_is_refused(tmp_path, option, arguments):
+    nodes = [{"name": f"node-{n}", "rpc_port": 1, "peer_port": 2} for n in range(4)]
+    Layout(0, "ab" * 32, nodes, None).save(tmp_path)
+    result = CliRunner().invoke(commands, ["up", "--dir", str(tmp_path), *arguments])
+    assert f"was made with another --{option}" in str(result.exception)
 
 
 def test_a_directory_with_other_files_is_not_touched(tmp_path):
