@@ -39,6 +39,12 @@ class FakeL1:
             "eth_chainId": "0x1",
             "eth_getCode": "0x6000",
             "eth_call": "0x" + DIGEST.hex(),
+            "eth_getBlockByNumber": {
+                "number": "0x9",
+                "hash": "0x" + "99" * 32,
+                "timestamp": "0x1",
+                "baseFeePerGas": "0x7",
+            },
         }
         self.raw: Callable[[], Awaitable[web.Response]] | None = None
         self.requests: list[dict[str, Any]] = []
@@ -88,6 +94,14 @@ async def test_check_says_what_does_not_match(fake, method, answer, message) -> 
     l1, client = fake
     l1.answers[method] = answer
     with pytest.raises(L1Mismatch, match=message):
+        await client.check(1, DIGEST)
+
+
+async def test_an_l1_that_has_not_come_to_the_contract_yet_is_waited_for(fake) -> None:
+    l1, client = fake
+    l1.answers["eth_getCode"] = "0x"
+    l1.answers["eth_getBlockByNumber"]["number"] = "0x4"
+    with pytest.raises(L1Unreachable, match=r"has come to block 4, .* in block 5"):
         await client.check(1, DIGEST)
 
 
