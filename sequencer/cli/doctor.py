@@ -18,6 +18,7 @@ from sequencer.cli.options import directory_option, json_option, print_json
 if TYPE_CHECKING:
     from sequencer.config import NodeConfig
     from sequencer.genesis import Genesis
+    from sequencer.settlement.ethereum import EthereumClient
 
 MIN_FREE_BYTES: Final = 2 << 30
 MIN_OPEN_FILES: Final = 1_024
@@ -73,7 +74,7 @@ def examine(directory: Path) -> Iterator[Finding]:
         yield _check_port("rpc", config.rpc.address)
     if genesis is not None and config is not None:
         yield from _check_peers(genesis, directory)
-        yield from asyncio.run(_check_l1(genesis, config))
+        yield from asyncio.run(_check_l1(genesis, config, directory))
 
 
 def _load_genesis(directory: Path) -> "tuple[Genesis | None, Finding]":
@@ -119,6 +120,8 @@ def _check_keys(directory: Path, genesis: "Genesis | None") -> Finding:
 
 
 def _check_disk(directory: Path) -> Finding:
+    if not directory.is_dir():
+        return Finding("disk", BAD, f"there is no directory {directory}; see sequencer init")
     if not os.access(directory, os.W_OK):
         return Finding("disk", BAD, f"{directory} is not writable by this user")
     free = shutil.disk_usage(directory).free
@@ -175,11 +178,12 @@ def _check_peer(name: str, address: str) -> Finding:
         with socket.create_connection((host, int(fields["tcp"])), CONNECT_TIMEOUT_S):
             return Finding("peer", GOOD, f"{name} answers at {address}")
     except (OSError, ValueError, KeyError, StopIteration) as error:
-        return Finding("peer", WARNING, f"{name} does not answer at {address}: {error}")
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        return Finding("peer", WARNING, f"{name} does not answer at {address}: {reason}")
 
 
-async def _check_l1(genesis: "Genesis", config: "NodeConfig") -> list[Finding]:
-    """Whether the L1 is the one of the genesis, and what its clock says about ours."""
+async def _check_l1(genesis: "Genesis", config: "NodeConfig", directory: Path) -> list[Finding]:
+    """Whether the L1 is the one of the genesis, what we own there, and what its clock says."""
     from sequencer.settlement.client import SettlementError
     from sequencer.settlement.ethereum import EthereumClient
 
@@ -194,12 +198,28 @@ async def _check_l1(genesis: "Genesis", config: "NodeConfig") -> list[Finding]:
     try:
         await client.check(l1.chain_id, genesis.chain_id)
         head = await client.head()
+        funds = await _check_funds(client, directory)
     except SettlementError as error:
         return [Finding("l1", BAD, str(error))]
     finally:
         await client.aclose()
     found = Finding("l1", GOOD, f"chain {l1.chain_id}, block {head.number}, contract is ours")
-    return [found, _check_clock(head.timestamp_s)]
+    return [found, *funds, _check_clock(head.timestamp_s)]
+
+
+async def _check_funds(client: "EthereumClient", directory: Path) -> list[Finding]:
+    """Whether this member can pay when it is its turn to post."""
+    from sequencer.config import ConfigError
+    from sequencer.keys import show_keys
+
+    try:
+        account = show_keys(directory)["l1_address"]
+    except ConfigError:
+        return []  # said already
+    owned = await client.balance(bytes.fromhex(account.removeprefix("0x")))
+    if owned == 0:
+        return [Finding("funds", WARNING, f"{account} owns nothing on the L1 and cannot post")]
+    return [Finding("funds", GOOD, f"{account} owns {owned / 10**18:.4g} ether")]
 
 
 def _check_clock(l1_timestamp_s: int, now_s: float | None = None) -> Finding:

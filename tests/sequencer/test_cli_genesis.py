@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from sequencer import keystore
 from sequencer.cli import main
+from sequencer.cli.doctor import _check_funds
 from sequencer.genesis import Genesis
 from sequencer.keys import show_keys
 from sequencer.settlement.ethereum import EthereumClient
@@ -101,6 +102,8 @@ async def test_the_contract_is_deployed_and_belongs_to_the_genesis(tmp_path: Pat
         assert genesis.l1 is not None
         client = EthereumClient(l1.url, genesis.l1.contract, genesis.l1.deploy_block)
         await client.check(genesis.l1.chain_id, genesis.chain_id)
+        states = [(await _check_funds(client, tmp_path / name))[0].state for name in ("n0", "n1")]
+        assert states == ["ok", "warning"]
         await client.aclose()
         again = await asyncio.to_thread(run, "genesis", "deploy", *arguments)
         assert again.exit_code == 2
