@@ -7,6 +7,7 @@ over one block is over all its ancestors.
 
 `index` and `position` are the place in the log after repetitions were dropped. They follow from the
 whole log before, which a receipt does not carry: they are what the node says, not what is proved.
+So is `settlement`: the batch, and the L1 transaction that posted it; null while there is none.
 `epochs` is the chain of committee changes since the genesis, which is empty while there are none.
 """
 
@@ -42,6 +43,7 @@ _KEYS: Final = (
     "headers",
     "proof",
     "epochs",
+    "settlement",
 )
 _COLLECTION_KEYS: Final = ("digest", "place", "index", "count", "path")
 
@@ -96,6 +98,7 @@ def build_receipt(
         "headers": [block.encode().hex() for block in blocks if block is not None],
         "proof": proved[1].encode().hex(),
         "epochs": [],
+        "settlement": None,
     }
 
 

@@ -239,13 +239,9 @@ class RunningNode:
             described["signer_names"] = [self.genesis.names[i] for i in members_of(signers)]
         return described
 
-    def settlement(self, height: int) -> dict[str, Any] | None:
-        """The batch that completes a height, and how far it is."""
-        row = self.ledger.block_row(height)
-        if self.settling is None or row is None:
-            return None
-        last_position = row.first_position + row.count - 1
-        number = self.settling.number_holding(last_position) if last_position >= 0 else None
+    def settlement(self, position: int) -> dict[str, Any] | None:
+        """The batch that holds a log position, and how far it is."""
+        number = self.settling.number_holding(position) if self.settling else None
         described = self.batch(number) if number is not None else None
         if described is None:
             return None

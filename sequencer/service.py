@@ -54,8 +54,8 @@ class NodeService(Protocol):
     def finalized_height(self) -> int:
         """The highest height whose transactions are all final on L1; 0 while there is none."""
 
-    def settlement(self, height: int) -> dict[str, Any] | None:
-        """Batch number, L1 transaction and state (certified, posted, final) of a height."""
+    def settlement(self, position: int) -> dict[str, Any] | None:
+        """Batch number, its state and L1 transaction, of a log position; None while it is open."""
 
     def on_commit(self, callback: "Callable[[AppliedBlock], None]") -> Callable[[], None]:
         """Call back after a block is applied and saved; returns what ends that."""

@@ -56,6 +56,7 @@ def posted_log(genesis: Genesis) -> PostedLog:
         contract=genesis.l1.contract,
         deploy_block=genesis.l1.deploy_block,
         epoch=genesis.committee.epoch,
+        weights=tuple(member.weight for member in genesis.committee.members),
     )
 
 

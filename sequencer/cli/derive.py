@@ -77,11 +77,17 @@ def _source(genesis: "Genesis", l1_url: str) -> "tuple[EthereumClient, PostedLog
     l1 = genesis.l1
     if l1 is None:
         raise CommandError("this genesis names no L1 contract (l1 is null): nothing is posted")
-    if len({member.weight for member in genesis.committee.members}) != 1:
-        raise CommandError("deriving the log of a committee of unequal weights is not supported")
     client = EthereumClient(l1_url, l1.contract, l1.deploy_block, finality_depth=l1.finality_depth)
-    keys = tuple(member.bls_key for member in genesis.committee.members)
-    source = PostedLog(genesis.chain_id, keys, l1.chain_id, l1.contract, l1.deploy_block)
+    members = genesis.committee.members
+    source = PostedLog(
+        genesis.chain_id,
+        tuple(member.bls_key for member in members),
+        l1.chain_id,
+        l1.contract,
+        l1.deploy_block,
+        genesis.committee.epoch,
+        tuple(member.weight for member in members),
+    )
     return client, source
 
 

@@ -72,7 +72,7 @@ class Native:
             "index": location.index,
             "position": location.position,
             "timestamp_ms": view.block.timestamp_ms,
-            "settlement": self._rpc.service.settlement(location.height),
+            "settlement": self._rpc.service.settlement(location.position),
         }
 
     def receipt(self, caller: Caller, tx_hash: Any) -> Any:
@@ -80,8 +80,11 @@ class Native:
         wanted = params.hash_bytes(tx_hash, 0)
         if self._rpc.commits.locate(wanted, caller.namespace) is None:
             return None
-        genesis = self._rpc.service.genesis
-        return build_receipt(self._rpc.ledger, genesis, wanted, caller.namespace)
+        service = self._rpc.service
+        receipt = build_receipt(self._rpc.ledger, service.genesis, wanted, caller.namespace)
+        if receipt is not None:
+            receipt["settlement"] = service.settlement(receipt["position"])
+        return receipt
 
     async def block(self, caller: Caller, height: Any, namespace: Any = None) -> Any:
         """One committed block as `seq_subscribe("transactions")` sends it; null above the head."""

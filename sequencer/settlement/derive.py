@@ -42,8 +42,9 @@ Progress = Callable[[int, int, int], None]
 class PostedLog:
     """Which log to derive: the genesis, and where it is posted.
 
-    `committee_keys` are the members' compressed BLS keys (48 bytes) in committee order, of equal
-    weight; `chain_id` is the digest of the genesis core, `contract` an address of 20 bytes.
+    `committee_keys` are the members' compressed BLS keys (48 bytes) in committee order, `weights`
+    their weights (empty: all 1); `chain_id` is the digest of the genesis core, `contract` an
+    address of 20 bytes.
     """
 
     chain_id: bytes
@@ -52,11 +53,17 @@ class PostedLog:
     contract: bytes
     deploy_block: int
     epoch: int = 0
+    weights: tuple[int, ...] = ()
+
+    def weight(self, member: int) -> int:
+        """What the signature of a member counts."""
+        return self.weights[member] if self.weights else 1
 
     @property
     def quorum(self) -> int:
-        """More than two thirds of the members."""
-        return 2 * len(self.committee_keys) // 3 + 1
+        """More than two thirds of all weight."""
+        total = sum(self.weight(member) for member in range(len(self.committee_keys)))
+        return 2 * total // 3 + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +209,11 @@ def _check_certificate(
     signers = int.from_bytes(bitmap, "little")
     if len(bitmap) != (size + 7) // 8 or signers >> size:
         raise DerivationError(f"{name}: the bitmap does not fit a committee of {size}")
-    keys = [key for index, key in enumerate(source.committee_keys) if signers >> index & 1]
-    if len(keys) < source.quorum:
-        raise DerivationError(f"{name}: {len(keys)} signers, {source.quorum} are needed")
+    signed = [index for index in range(size) if signers >> index & 1]
+    weight = sum(source.weight(index) for index in signed)
+    if weight < source.quorum:
+        raise DerivationError(f"{name}: signers of weight {weight}, {source.quorum} is needed")
+    keys = [source.committee_keys[index] for index in signed]
     if not verify(keys, header.encode(), signature):
         raise DerivationError(f"{name}: the committee's signature is not valid")
 

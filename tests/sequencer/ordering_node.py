@@ -127,7 +127,8 @@ class OrderingNode:
     def finalized_height(self) -> int:
         return self.final
 
-    def settlement(self, height: int) -> dict[str, Any] | None:
+    def settlement(self, position: int) -> dict[str, Any] | None:
+        height = self.ledger.entries(position, 1)[0].height
         return {"batch": 1, "state": "posted"} if height <= self.safe else None
 
     def on_commit(self, callback: Callable[[AppliedBlock], None]) -> Callable[[], None]:

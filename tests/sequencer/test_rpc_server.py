@@ -303,6 +303,8 @@ async def test_native_methods_answer_about_the_log() -> None:
         node.safe = 1
         place = await served.call("seq_getTransaction", ids[1], path="/")
         assert place["settlement"] == {"batch": 1, "state": "posted"}
+        receipt = await served.call("seq_getReceipt", ids[1], path="/")
+        assert receipt["settlement"] == {"batch": 1, "state": "posted"}
         unknown = "0x" + "00" * 32
         assert await served.call("seq_getTransaction", unknown, path="/") == {"state": "unknown"}
         assert await served.call("seq_getReceipt", unknown, path="/") is None

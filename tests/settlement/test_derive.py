@@ -129,7 +129,16 @@ async def test_too_few_signers_are_refused_even_with_a_valid_signature() -> None
     batch = deployed.certify()
     few = replace(batch, bitmap=bitmap_of([0, 1], SIZE), signature=sign(batch.header, SIZE, [0, 1]))
     deployed.batches[0] = few
-    await fails(RecordedL1(deployed), "2 signers, 3 are needed")
+    await fails(RecordedL1(deployed), "signers of weight 2, 3 is needed")
+
+
+async def test_signatures_count_by_weight() -> None:
+    l1 = three_batches()
+    source = l1.deployed.source
+    assert replace(source, weights=(1, 1, 1, 3)).quorum == 5
+    await fails(l1, "signers of weight 3, 5 is needed", weights=(1, 1, 1, 3))
+    log = await derive(l1, replace(source, weights=(2, 2, 2, 1)))
+    assert log.entries == l1.deployed.entries
 
 
 async def test_a_bitmap_with_a_member_that_did_not_sign_is_refused() -> None:
