@@ -30,7 +30,7 @@ from sequencer.store.seam import Store, StoreError, WriteBatch
 _HEAD = Struct(">Q32sQ32sQ")
 _INDEX_MASK = (1 << INDEX_BITS) - 1
 _ROWS_PER_READ = 256
-_DAMAGED = "is damaged on disk; move the data directory away and the node will sync from the others"
+_DAMAGED = "is damaged on disk; keep it, and see 'The data is lost' in docs/operators.md"
 
 Decoded = TypeVar("Decoded")
 

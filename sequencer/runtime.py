@@ -20,6 +20,7 @@ from net.transport import Frame, NetworkEvent, PeerUp
 from sequencer.batcher import Binding
 from sequencer.config import ConfigError, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis
+from sequencer.guard import require_memory
 from sequencer.keys import NodeKeys, load_keys
 from sequencer.node import Node, Setup
 from sequencer.observe import Observer, set_up_logging
@@ -45,8 +46,11 @@ def now() -> Instant:
     return Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
 
 
-def run_node(directory: Path, password: str) -> int:
-    """Run the node of a directory until SIGTERM or SIGINT; the process's exit code."""
+def run_node(directory: Path, password: str, after_data_loss: bool = False) -> int:
+    """Run the node of a directory until SIGTERM or SIGINT; the process's exit code.
+
+    `after_data_loss` starts keys whose record of what they signed is gone (see `guard`).
+    """
     import uvloop
 
     config = NodeConfig.load(directory)
@@ -56,7 +60,7 @@ def run_node(directory: Path, password: str) -> int:
         raise ConfigError(*violations)
     keys = load_keys(directory, password)
     set_up_logging(config.log.level, config.log.json)
-    return uvloop.run(Runtime(directory, config, genesis, keys).run())
+    return uvloop.run(Runtime(directory, config, genesis, keys, after_data_loss).run())
 
 
 def member_index(genesis: Genesis, signer: KeySigner) -> int:
@@ -85,7 +89,12 @@ class Runtime:
     """Everything a node process holds, from start to stop."""
 
     def __init__(
-        self, directory: Path, config: NodeConfig, genesis: Genesis, keys: NodeKeys
+        self,
+        directory: Path,
+        config: NodeConfig,
+        genesis: Genesis,
+        keys: NodeKeys,
+        after_data_loss: bool,
     ) -> None:
         from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
         from net.libp2p.mesh import Mesh
@@ -123,6 +132,7 @@ class Runtime:
             },
         )
         self._store = LmdbStore(directory / DATA_DIRECTORY, genesis.chain_id)
+        require_memory(directory, genesis.chain_id, self._store, after_data_loss)
         self._observer = Observer()
         self._stopping = asyncio.Event()
         self._failure: str | None = None

@@ -94,8 +94,15 @@ def _bounded(source: str, data: bytes) -> bytes:
 )
 @directory_option
 @password_option
+@click.option(
+    "--after-data-loss",
+    is_flag=True,
+    help="Start although the record of what these keys signed is lost (docs/operators.md).",
+)
 @click.pass_context
-def start(context: click.Context, directory: Path, password_file: Path | None) -> None:
+def start(
+    context: click.Context, directory: Path, password_file: Path | None, after_data_loss: bool
+) -> None:
     """Run a node until SIGTERM or Ctrl-C.
 
     Prints one line `ready rpc=.. peer=..` when it serves clients; logs go to stderr.  Exit code 0
@@ -110,6 +117,6 @@ def start(context: click.Context, directory: Path, password_file: Path | None) -
     from sequencer.store.seam import StoreError
 
     try:
-        context.exit(run_node(directory, password))
+        context.exit(run_node(directory, password, after_data_loss))
     except (ConfigError, StoreError) as error:
         raise CommandError(str(error)) from None

@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Sequence
 from typing import Final
 
+from consensus.safety import SafetyRecord
+from sequencer.guard import SIGNED_FILE
+from sequencer.keys import KEYS_DIRECTORY
 from sequencer.runtime import DATA_DIRECTORY
 from sequencer.store.lmdb import LmdbStore
 from sequencer.store.schema import META_SAFETY, Table
@@ -115,13 +118,15 @@ class Hands:
         data = node.spec.directory / DATA_DIRECTORY
         if node.is_running:
             raise ScenarioFailed(f"{node.spec.name} is wiped while it runs")
-        store = LmdbStore(data, self._testnet.genesis.chain_id, read_only=True)
+        chain_id = self._testnet.genesis.chain_id
+        store = LmdbStore(data, chain_id, read_only=True)
         try:
-            if store.get(Table.META, META_SAFETY) is not None:
+            if store.get(Table.META, META_SAFETY) != SafetyRecord.initial(chain_id).encode():
                 raise ScenarioFailed(f"{node.spec.name} has signed something and is wiped")
         finally:
             store.close()
         shutil.rmtree(data)
+        (node.spec.directory / KEYS_DIRECTORY / SIGNED_FILE).unlink()
 
 
 def _fill_disk(node: NodeProcess) -> None:

@@ -246,7 +246,7 @@ def test_start_runs_the_node_and_ends_with_its_code(
     started: list[tuple[Path, str]] = []
     answers: list[int | ConfigError] = [0, 1, ConfigError("rpc.listen is nowhere")]
 
-    def run_node(directory: Path, password: str) -> int:
+    def run_node(directory: Path, password: str, after_data_loss: bool) -> int:
         started.append((directory, password))
         answer = answers.pop(0)
         if isinstance(answer, ConfigError):
