@@ -185,8 +185,9 @@ class Judge:
 
     @property
     def is_done(self) -> bool:
-        """Whether only the end is left to be judged."""
-        return all(expected.is_final for _, expected in self._open)
+        """Whether only the end is left to be judged, and its time has come."""
+        now_ms = self._record.now_ms
+        return all(expected.is_final and now_ms >= since_ms for since_ms, expected in self._open)
 
     def look(self) -> None:
         """Close what is met; `ScenarioFailed` says what is not met although it is due."""

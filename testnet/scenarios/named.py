@@ -124,7 +124,7 @@ PARTITIONS: Final = (
     .at(2_000, Partition({0, 1}, {2, 3}))
     .expect(no_commits_between(2_500, 5_000))
     .at(5_000, Heal())
-    .expect(all_commit(100, within=8_000)),
+    .expect(all_commit(100, within=3_000)),
     Scenario("one node is cut off and the others go on")
     .submit(100, over=5_000)
     .at(1_000, Partition({0, 1, 2}, {3}))
@@ -289,7 +289,7 @@ MACHINES: Final = (
     .submit(20, over=500)
     .at(1_500, DiskFull(1))
     .submit(400, over=4_000, to=(0, 2, 3))
-    .expect(stops(1, "full", within=5_000))
+    .expect(stops(1, "no room left", within=5_000))
     .expect(all_commit(420, within=8_000, nodes={0, 2, 3}))
     .at(12_000, DiskFreed(1), Restart(1))
     .expect(all_commit(420, within=5_000)),

@@ -44,6 +44,8 @@ from testnet.workload import OPAQUE_NAMESPACES
 
 POLL_MS: Final = 20
 RESEND_AFTER_MS: Final = 2_000
+FULL_DISK: Final = "no room left on the disk"
+"""What stands for the last words of a node; those of a real one are real."""
 SETTLE_MS: Final = 30_000
 """How long after the last step everything that was accepted may take to be in every log."""
 
@@ -193,7 +195,7 @@ class SimulatedRun:
             if place.process is None or isinstance(place.process, PausedProcess)
         }
         for node in self._full & record.down:
-            record.stopped.setdefault(node, "the store is full")
+            record.stopped.setdefault(node, FULL_DISK)
         self.clients.look()
         self.judge.look()
 
