@@ -94,15 +94,7 @@ class Settling:
         """Remember what happened on the L1."""
         match notice:
             case Posted():
-                value = notice.tx_hash + u64(notice.block_number) + notice.block_hash
-                self._put(Table.POSTED, u64(notice.number), value)
-                self.posted = max(self.posted, notice.number)
-                logger.info(
-                    "batch %d is posted: L1 transaction 0x%s in block %d",
-                    notice.number,
-                    notice.tx_hash.hex(),
-                    notice.block_number,
-                )
+                self._remember_posted(notice)
             case Unposted():
                 self._unpost(notice.number)
             case Final():
@@ -139,6 +131,20 @@ class Settling:
 
     def _rank(self, number: int) -> int:
         return rank(self._chain_id, number, self._size, self._member)
+
+    def _remember_posted(self, posted: Posted) -> None:
+        """The poster may tell it again, after a restart for one; it is news once."""
+        key = u64(posted.number)
+        value = posted.tx_hash + u64(posted.block_number) + posted.block_hash
+        self.posted = max(self.posted, posted.number)
+        if self._store.get(Table.POSTED, key) != value:
+            self._put(Table.POSTED, key, value)
+            logger.info(
+                "batch %d is posted: L1 transaction 0x%s in block %d",
+                posted.number,
+                posted.tx_hash.hex(),
+                posted.block_number,
+            )
 
     def _put(self, table: Table, key: bytes, value: bytes) -> None:
         writes = WriteBatch()

@@ -130,6 +130,14 @@ def test_what_was_told_survives_a_restart() -> None:
     assert (again.posted, again.final, again.load()) == (2, 1, b"poster's state")
 
 
+def test_a_posted_batch_is_news_once(caplog: pytest.LogCaptureFixture) -> None:
+    _, settling = settled()
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            settling.notify(posted(1))
+    assert len(caplog.records) == 1
+
+
 def test_every_position_has_its_batch() -> None:
     _, settling = settled()
     assert [settling.number_holding(position) for position in range(7)] == [1, 1, 2, 2, 3, 3, None]
