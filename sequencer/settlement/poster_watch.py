@@ -57,7 +57,8 @@ class Progress:
         if gone:
             self._tell(Unposted(min(gone)))
         for number, batch in sorted(confirmed.items()):
-            if number not in self._posted or number in gone:
+            is_news = number not in self._posted or number in gone
+            if is_news and number >= self._final_next:
                 self._tell(Posted(number, batch.tx_hash, batch.block_number, batch.block_hash))
         self._posted = {n: b for n, b in confirmed.items() if n >= view.final_next}
         if view.final_next > self._final_next:
