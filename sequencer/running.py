@@ -252,13 +252,13 @@ class RunningNode:
 
     def safe_height(self) -> int:
         """The highest height whose transactions are all posted."""
-        posted = self.settling.posted if self.settling else 0
+        posted = self.settling.posted_here if self.settling else 0
         self._safe = self._height_up_to(posted, self._safe)
         return self._safe[1]
 
     def finalized_height(self) -> int:
         """The highest height whose transactions are all final on L1."""
-        final = self.settling.final if self.settling else 0
+        final = self.settling.final_here if self.settling else 0
         self._final = self._height_up_to(final, self._final)
         return self._final[1]
 

@@ -156,7 +156,17 @@ class Settling:
     @property
     def unposted(self) -> int:
         """Closed batches that are not posted."""
-        return self._batcher.last_closed - self.posted
+        return self._batcher.last_closed - self.posted_here
+
+    @property
+    def posted_here(self) -> int:
+        """The newest posted batch that this node has closed: the L1 may be ahead of its log."""
+        return min(self.posted, self._batcher.last_closed)
+
+    @property
+    def final_here(self) -> int:
+        """The newest final batch that this node has closed."""
+        return min(self.final, self._batcher.last_closed)
 
     def status(self) -> dict[str, Any]:
         """Numbers of batches by state, who posts next, how the L1 is, and what is wrong."""

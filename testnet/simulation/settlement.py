@@ -181,17 +181,24 @@ class PostingPlace:
         self._process = process
 
     def _check_claims(self) -> None:
-        """Final is what the L1 calls final; posted is on the chain that this endpoint shows."""
+        """Final is what the L1 calls final; posted, after a look at the L1, what stands there."""
         assert self.settling is not None
+        assert self.runner is not None
+        settling = self.settling
         final = self._run.l1.final().contract.next_number - 1
-        require(self.settling.final <= final, "final", "{} of {}", self.settling.final, final)
-        require(
-            self.settling.final <= self.settling.posted,
-            "posted",
-            "{} posted, {} final",
-            self.settling.posted,
-            self.settling.final,
-        )
+        require(settling.final <= final, "final", "{} of {}", settling.final, final)
+        if self.runner.read_age_ms != 0:
+            return
+        places = self._run.places()
+        for number in range(1, settling.posted + 2):
+            described = settling.describe(number)
+            if described is None:
+                break  # the L1 is ahead of this member's log
+            told, there = described["l1_transaction"], places.get(number)
+            if number > settling.posted:
+                require(told is None, "posted", "batch {} is not, but has {}", number, told)
+            elif number > settling.final:
+                require(told == there, "posted", "batch {}: {}, not {}", number, told, there)
 
     def heal(self) -> None:
         """A sound endpoint, and no more crashes."""
@@ -364,17 +371,21 @@ class SettlementRun:
             log = ledger.entries(0, ledger.head.next_position)
             require(derived.entries == log, "derivation", "is not the log of member {}", index)
             require(derived.log_root == ledger.head.log_root, "derivation", "root of {}", index)
-        places = {
-            batch.number: "0x" + batch.tx_hash.hex()
-            for block in self.l1.chain
-            for batch in block.accepted
-        }
+        places = self.places()
         for poster in self._live():
             assert poster.settling is not None
             for number, tx_hash in places.items():
                 described = poster.settling.describe(number) or {}
                 told = described.get("l1_transaction")
                 require(told in (tx_hash, None), "posted", "batch {}: {}", number, told)
+
+    def places(self) -> dict[int, str]:
+        """The transaction that brought each batch, in hex."""
+        return {
+            batch.number: "0x" + batch.tx_hash.hex()
+            for block in self.l1.chain
+            for batch in block.accepted
+        }
 
     def derive(self) -> DerivedLog:
         """The log, from the simulated L1 alone."""

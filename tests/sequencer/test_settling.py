@@ -98,6 +98,15 @@ def test_nothing_is_taken_out_that_was_not_posted(caplog: pytest.LogCaptureFixtu
     assert "reorganisation" not in caplog.text
 
 
+def test_an_l1_that_is_ahead_of_the_log_says_nothing_about_batches_not_closed_here() -> None:
+    _, settling = settled(batches=2)
+    for number in (1, 2, 3, 4):
+        settling.notify(posted(number))
+    settling.notify(Final(3))
+    assert (settling.posted_here, settling.final_here, settling.unposted) == (2, 2, 0)
+    assert settling.status()["lag"] == 0
+
+
 def test_takeovers_are_counted_on_both_sides_and_once() -> None:
     _, settling = settled()
     ranks = {number: posting_order(CHAIN, number, 4).index(0) for number in range(1, 40)}
