@@ -8,6 +8,7 @@ before or the root after. Keys are put in sorted order, which visits every page 
 import errno
 import fcntl
 import os
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -175,7 +176,11 @@ def _is_full(directory: Path, message: str) -> bool:
     if os.strerror(errno.EIO) not in message:
         return False
     state = os.statvfs(directory)
-    return state.f_bavail * state.f_frsize < LEAST_FREE_BYTES
+    free = state.f_bavail * state.f_frsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY:
+        free = min(free, limit - (directory / "data.mdb").stat().st_size)
+    return free < LEAST_FREE_BYTES
 
 
 def _take_lock(directory: Path) -> int:

@@ -454,6 +454,22 @@ def test_a_disk_without_room_is_a_full_store(tmp_path: Path) -> None:
     assert "no room left on the disk" in answer.stdout, answer.stderr
 
 
+@pytest.mark.parametrize("limit_bytes", [8 << 20, (8 << 20) + 12_288 + 100])
+def test_a_file_that_may_not_grow_is_a_full_store(tmp_path: Path, limit_bytes: int) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    answer = subprocess.run(
+        [sys.executable, "-", str(tmp_path / "data")],
+        input=FILLER,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        preexec_fn=limit,
+    )
+    assert "no room left on the disk" in answer.stdout, answer.stderr
+
+
 WRITER = """
 import sys
 from pathlib import Path
