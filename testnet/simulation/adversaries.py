@@ -390,10 +390,11 @@ class Flooder(Adversary):
         """The message and a lot more."""
         said: list[AnyMessage] = [message]
         if isinstance(message, Vote | Timeout):
-            for _ in range(3):
-                far = message.round + self.random.choice((1, 5, 60, self.random.randrange(2**40)))
+            for _ in range(12):
+                ahead = self.random.choice((1, 60, 2**20, 2**40))
+                far = message.round + self.random.randint(1, ahead)
                 said.append(replace(message, round=far))
-        if isinstance(message, Vote) and self.random.random() < 0.1:
+        if isinstance(message, Vote) and self.random.random() < 0.05:
             said.append(CollectionData(Collection.seal([(1, self.random.randbytes(32))]).data))
         self.random.shuffle(said)
         return said

@@ -426,7 +426,7 @@ class ProtocolChecker:
         tip = self.canonical[-1]
         require(block.parent_id == tip.id, "C1", "member {} left the chain", member)
         require(block.timestamp_ms > tip.timestamp_ms, "V5", "time went back at {}", block.height)
-        recent = self.canonical[-self._window :]
+        recent = self.canonical[max(0, block.height - self._window + 1) :]
         ordered = {digest for old in recent for digest in old.collections}
         fresh = set(block.collections)
         require(

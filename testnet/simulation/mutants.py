@@ -115,6 +115,7 @@ MUTANTS = (
             ),
         ),
         "equivocating leader",
+        seeds=(3, 2, 0),
     ),
     Mutant(
         "V2",
@@ -127,6 +128,7 @@ MUTANTS = (
             ),
         ),
         "hider",
+        seeds=(3, 19, 43),
     ),
     Mutant(
         "V2",
@@ -137,6 +139,7 @@ MUTANTS = (
             ),
         ),
         "stale certificates",
+        seeds=(54, 22, 19),
     ),
     Mutant(
         "V3",
@@ -146,6 +149,7 @@ MUTANTS = (
             Edit(f"{_SAFETY}._check_vote", "record.high_qc.round < block.qc.round", "False"),
         ),
         "hider",
+        seeds=(18, 6, 19),
     ),
     Mutant(
         "V4",
@@ -158,24 +162,28 @@ MUTANTS = (
             ),
         ),
         "collection to leader only",
+        seeds=(0, 2, 3),
     ),
     Mutant(
         "V5",
         "a block that orders a collection again",
         (Edit(f"{_ORDERING}.judge", "self._tree.repeats(block, chain)", "False"),),
         "hider",
+        seeds=(18, 20, 3),
     ),
     Mutant(
         "T1",
         "a vote after a timeout",
         (Edit(f"{_SAFETY}._check_vote", "block.round <= record.highest_timeout_round", "False"),),
         "hider",
+        seeds=(4, 2, 1),
     ),
     Mutant(
         "T1",
         "a commit vote after a timeout",
         (Edit(f"{_SAFETY}.commit_vote", "qc.round <= record.highest_timeout_round", "False"),),
         "hider",
+        seeds=(4, 3, 2),
     ),
     Mutant(
         "T2",
@@ -191,6 +199,7 @@ MUTANTS = (
             Edit(f"{_SAFETY}.timeout", "replace(record, highest", "replace(self.record, highest"),
         ),
         "hider",
+        seeds=(4, 9, 10),
     ),
     Mutant(
         "L1",
@@ -205,6 +214,7 @@ MUTANTS = (
             ),
             Edit(f"{_SAFETY}.commit_vote", "qc.round > record.high_qc.round", "False"),
         ),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "L2",
@@ -217,6 +227,7 @@ MUTANTS = (
             ),
         ),
         "hider",
+        seeds=(1, 2, 3),
     ),
     Mutant(
         "S1",
@@ -229,6 +240,7 @@ MUTANTS = (
             ),
         ),
         "equivocating leader",
+        seeds=(3, 2, 1),
     ),
     Mutant(
         "P1",
@@ -241,6 +253,7 @@ MUTANTS = (
             ),
             Edit(f"{_REPLICA}._resume", "self._proposed_round = self.round", "pass"),
         ),
+        seeds=(5, 2, 3),
     ),
     Mutant(
         "C2",
@@ -253,11 +266,13 @@ MUTANTS = (
             ),
         ),
         "hider",
+        seeds=(9, 3, 4),
     ),
     Mutant(
         "C3",
         "commits newest first",
         (Edit("consensus.blocktree:BlockTree.commit", "return chain", "return chain[::-1]"),),
+        seeds=(0, 2, 4),
     ),
     Mutant(
         "Q2",
@@ -270,6 +285,7 @@ MUTANTS = (
             ),
         ),
         "forged signatures",
+        seeds=(2, 3, 0),
     ),
     Mutant(
         "quorum",
@@ -283,6 +299,7 @@ MUTANTS = (
         ),
         "hider",
         5,
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "V4",
@@ -295,6 +312,7 @@ MUTANTS = (
             ),
         ),
         "usurper",
+        seeds=(2, 0, 3),
     ),
     Mutant(
         "V5",
@@ -308,18 +326,21 @@ MUTANTS = (
             ),
         ),
         "spoiled blocks",
+        seeds=(3, 1, 0),
     ),
     Mutant(
         "V5",
         "a timestamp not above the parent's",
         (Edit(f"{_ORDERING}.judge", "block.timestamp_ms <= parent.timestamp_ms", "False"),),
         "spoiled blocks",
+        seeds=(20, 17, 9),
     ),
     Mutant(
         "V5",
         "a parent that is not the QC's block",
         (Edit(f"{_VERIFIER}.check_proposal", "block.parent_id != block.qc.block_id", "False"),),
         "spoiled blocks",
+        seeds=(9, 6, 4),
     ),
     Mutant(
         "E1",
@@ -331,6 +352,7 @@ MUTANTS = (
                 "self._enter(timeout.round + 1, True)",
             ),
         ),
+        seeds=(3, 0, 2),
     ),
     Mutant(
         "E4",
@@ -342,11 +364,13 @@ MUTANTS = (
                 "now + 10**9",
             ),
         ),
+        seeds=(13, 11),
     ),
     Mutant(
         "T4",
         "no timer while there is work",
         (Edit("sequencer.pool:Pool.has_work", "bool(self._held)", "False"),),
+        seeds=(18, 51),
     ),
     Mutant(
         "Ld1",
@@ -358,6 +382,7 @@ MUTANTS = (
                 "self.committee.leader(self.round + self.head.height)",
             ),
         ),
+        seeds=(1, 3, 0),
     ),
     Mutant(
         "Q1",
@@ -380,6 +405,7 @@ MUTANTS = (
             ),
         ),
         "forged signatures",
+        seeds=(2, 0, 3),
     ),
     Mutant(
         "Q2",
@@ -392,12 +418,14 @@ MUTANTS = (
             ),
         ),
         "forged certificates",
+        seeds=(0, 3, 1),
     ),
     Mutant(
         "Q3",
         "votes for any round are kept",
         (Edit(f"{_REPLICA}._in_window", "round <= self.round + self._rules.round_window", "True"),),
         "flood",
+        seeds=(6, 11),
     ),
     Mutant(
         "S1",
@@ -415,16 +443,19 @@ MUTANTS = (
                 "    for notice in ready.notices:",
             ),
         ),
+        seeds=(1, 0),
     ),
     Mutant(
         "S1",
         "the record is never saved",
         (Edit("sequencer.node:Node._put", "if ready.record is not None", "if False"),),
+        seeds=(1, 0),
     ),
     Mutant(
         "S3",
         "collections are not saved",
         (Edit("sequencer.node:Node._put", "in collected.save", "in []"),),
+        seeds=(1, 0),
     ),
     Mutant(
         "C1",
@@ -436,6 +467,7 @@ MUTANTS = (
                 "tuple(self._index.add_block(block.height, ids, batch))[:0]",
             ),
         ),
+        seeds=(2, 5, 7),
     ),
     Mutant(
         "C1",
@@ -451,6 +483,7 @@ MUTANTS = (
                 "    return tuple(fresh)",
             ),
         ),
+        seeds=(13, 59),
     ),
     Mutant(
         "Y2",
@@ -462,17 +495,7 @@ MUTANTS = (
                 "pass",
             ),
         ),
-    ),
-    Mutant(
-        "Y1",
-        "ranges are not served",
-        (
-            Edit(
-                f"{_REPLICA}._dispatch",
-                "self._send_reply(sender, self._server.committed(sender, message, self._clock))",
-                "pass",
-            ),
-        ),
+        seeds=(1, 0),
     ),
     Mutant(
         "T2",
@@ -486,6 +509,7 @@ MUTANTS = (
             ),
         ),
         "hider",
+        seeds=(22,),
     ),
     Mutant(
         "L1",
@@ -498,5 +522,6 @@ MUTANTS = (
             ),
         ),
         "hider",
+        seeds=(0, 2),
     ),
 )

@@ -57,8 +57,13 @@ class Plan:
 
     @property
     def progress_bound_ms(self) -> int:
-        """How long after healing everything may take: timers that had grown, and dead leaders."""
-        return 5 * self.rules.max_timeout_ms + 8 * self.rules.base_timeout_ms + 2_000
+        """How long after healing everything may take: timers that had grown, and dead leaders.
+
+        Work that few hold, behind a dead leader, waits for the others' idle heartbeat (T4).
+        """
+        rules = self.rules
+        timers = 5 * rules.max_timeout_ms + 8 * rules.base_timeout_ms
+        return timers + rules.idle_heartbeat_ms + 2_000
 
     @property
     def kind(self) -> str:
@@ -170,7 +175,19 @@ class _Draw:
                     for action in kind():
                         found.append((later, action))
                         later = random.randint(at, self.until_ms)
+        if self.nodes <= 5 and random.random() < 0.1:
+            found += self._long_absence()
         return found
+
+    def _long_absence(self) -> list[tuple[int, Action]]:
+        """A member misses more blocks than one answer holds (Y1)."""
+        random = self.random
+        times = range(self.until_ms // 10, self.until_ms, self.until_ms // 140)
+        steady: list[tuple[int, Action]] = [
+            (at, Submit(random.randrange(self.nodes))) for at in times
+        ]
+        absent, down_ms = random.randrange(self.nodes), self.until_ms * 4 // 5
+        return [*steady, (times.start, Crash(absent, "now", 1, down_ms))]
 
     def _workload(self) -> list[tuple[int, Action]]:
         random = self.random
@@ -294,7 +311,7 @@ def shrink(plan: Plan, rule: str, attempts: int = 60) -> Plan:
     """A simpler plan that still breaks the same rule: fewer events, better links, no skew."""
 
     def fails(candidate: Plan) -> bool:
-        outcome = run_plan(candidate, None)
+        outcome = run_plan(candidate)
         return outcome.violation is not None and outcome.violation[0] == rule
 
     simpler = (

@@ -51,7 +51,7 @@ from testnet.simulation.trace import Trace, describe
 
 START_UNIX_MS = 1_700_000_000_000
 TORN = {"torn save": TornSave.LOST, "torn save kept": TornSave.KEPT}
-MAX_CONTAINER_ITEMS = 2_000
+MAX_CONTAINER_ITEMS = 400
 """Q3: nothing inside a node may hold more items than this in a run of a minute or so."""
 
 
