@@ -17,7 +17,7 @@ from net.transport import Channel, PeerId
 from sequencer.collection import Collection
 from sequencer.messages import CollectionData
 from sequencer.store.memory import MemoryStore
-from testnet.simulation.process import AnyMessage, Process, decode_once, peek
+from testnet.simulation.process import AnyMessage, Process, decode_once
 
 if TYPE_CHECKING:
     from testnet.simulation.world import Place, World
@@ -425,31 +425,3 @@ class Mixture(Adversary):
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
         """What one of them would say."""
         return self.random.choice(self._liars).say(place, to, message)
-
-
-class Twins(Adversary):
-    """The honest node twice under one key; a schedule decides who hears whom in which round."""
-
-    def begin(self, world: "World") -> None:
-        """Generate the schedule: for each round modulo its length, a split of all instances."""
-        self.world = world
-        names = [place.name for place in world.places]
-        length = self.random.choice((3, 7, 20))
-        self._splits = [self._split(names) for _ in range(length)]
-        self._rounds = dict.fromkeys(names, 0)
-        world.network.filter = self._passes
-
-    def _split(self, names: list[str]) -> dict[str, int]:
-        groups = self.random.choice((1, 2, 2, 3))
-        return {name: self.random.randrange(groups) for name in names}
-
-    def _passes(self, sender: str, to: str, frame: bytes) -> bool:
-        message = peek(frame)
-        round = getattr(message, "round", None)
-        if isinstance(message, Proposal):
-            round = message.block.round
-        if round is None:
-            round = self._rounds[sender]
-        self._rounds[sender] = round
-        split = self._splits[round % len(self._splits)]
-        return split[sender] == split[to]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from testnet.simulation import adversaries as liars
 from testnet.simulation.adversaries import Adversary
 from testnet.simulation.hider import Hider
+from testnet.simulation.twins import Twins
 
 ADVERSARIES: dict[str, Callable[[int], Adversary]] = {
     "amnesia": liars.Amnesiac,
@@ -20,7 +21,7 @@ ADVERSARIES: dict[str, Callable[[int], Adversary]] = {
     "silent leader": liars.SilentLeader,
     "spoiled blocks": liars.SpoiledBlocks,
     "stale certificates": liars.StaleCertificates,
-    "twins": liars.Twins,
+    "twins": Twins,
     "usurper": liars.Usurper,
     "vote withholder": liars.VoteWithholder,
     "wrong epoch": liars.WrongEpoch,

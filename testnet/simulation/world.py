@@ -7,23 +7,20 @@ from hashlib import sha256
 from random import Random
 
 from consensus.committee import Committee, Member
-from consensus.interface import Instant, Notice, NoticeKind
-from consensus.messages import Message, Proposal
+from consensus.interface import Instant
+from consensus.messages import Proposal
 from consensus.rules import Rules
-from consensus.safety import SafetyRecord
-from consensus.types import Block, genesis_block
+from consensus.types import genesis_block
 from net.simulated import Conditions, SimulatedNetwork, SimulatedTransport
 from net.transport import Channel, NetworkEvent, Transport
 from sequencer.batcher import Binding
-from sequencer.block_entries import BlockEntries
-from sequencer.collection import Collection, transaction_id
-from sequencer.ledger import AppliedBlock, Ledger
+from sequencer.collection import transaction_id
 from sequencer.node import Node
 from sequencer.node import Setup as NodeSetup
 from sequencer.pool import PoolLimits
 from sequencer.store.memory import MemoryStore, TornSave
 from sequencer.store.seam import StoreError
-from testnet.simulation.checkers import LogChecker, ProtocolChecker, Violation, check_bounded
+from testnet.simulation.checkers import LogChecker, check_bounded
 from testnet.simulation.crypto import StubCrypto, StubSigner
 from testnet.simulation.process import (
     Crashed,
@@ -34,6 +31,7 @@ from testnet.simulation.process import (
     is_durable,
     peek,
 )
+from testnet.simulation.protocol_checker import ProtocolChecker
 from testnet.simulation.scenario import (
     Action,
     Crash,
@@ -48,11 +46,12 @@ from testnet.simulation.scenario import (
 )
 from testnet.simulation.scheduler import Scheduler
 from testnet.simulation.trace import Trace, describe
+from testnet.simulation.watcher import Watcher
 
 START_UNIX_MS = 1_700_000_000_000
 TORN = {"torn save": TornSave.LOST, "torn save kept": TornSave.KEPT}
-MAX_CONTAINER_ITEMS = 400
-"""Q3: nothing inside a node may hold more items than this in a run of a minute or so."""
+MAX_CONTAINER_ITEMS = 4_000
+"""Q3: nothing inside a node may hold more items than this, under any load of a few minutes."""
 
 
 @dataclass(frozen=True)
@@ -215,10 +214,10 @@ class World:
         heads = [self.applied_height(index) for index in live]
         return min(heads, default=0) >= self.log.height_of_all(live)
 
-    def check_bounds(self) -> None:
+    def check_bounds(self, limit: int = MAX_CONTAINER_ITEMS) -> None:
         """Q3: nothing in an honest node has grown without limit."""
         for index in self.live:
-            check_bounded(self.places[index].node, MAX_CONTAINER_ITEMS, f"node {index}")
+            check_bounded(self.places[index].node, limit, f"node {index}")
 
 
 class Place:
@@ -376,67 +375,6 @@ class Place:
 
 
 MakeProcess = Callable[[Place, SimulatedTransport], Process]
-
-
-class Watcher:
-    """Tells the checkers and the trace what an honest process does."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._world = place.world
-        self._member = place.index
-
-    def saved(
-        self, record: SafetyRecord | None, blocks: Sequence[Block], collections: Sequence[bytes]
-    ) -> None:
-        """Something became durable."""
-        world = self._world
-        for block in blocks:
-            world.protocol.on_block(block)
-        if record is not None:
-            world.protocol.on_saved(self._member, record)
-        for data in collections:
-            leaves = Collection.decode(data, world.setup.rules).leaves
-            world.log.on_saved(self._member, leaves)
-
-    def said(self, message: Message) -> None:
-        """A message is about to leave."""
-        self._world.protocol.on_sent(self._member, message)
-
-    def applied(self, applied: AppliedBlock) -> None:
-        """A block's transactions stand in the log."""
-        self._grown(applied.block, applied.row)
-
-    def catch_up(self, ledger: Ledger) -> None:
-        """What was saved just before the last crash."""
-        for height in range(self._place.head.height + 1, ledger.head.height + 1):
-            block, row = ledger.block(height), ledger.block_row(height)
-            assert block is not None
-            assert row is not None
-            self._grown(block, row)
-
-    def _grown(self, block: Block, row: BlockEntries) -> None:
-        place, world = self._place, self._world
-        world.protocol.on_committed(self._member, block, place.head)
-        place.head = block
-        ids = tuple([row.id(index) for index in range(row.count)])
-        world.log.on_applied(self._member, block.height, ids, row.log_root)
-        world.note(place.name, f"commits h{block.height} {block.id.hex()[:6]} with {len(ids)}")
-
-    def noticed(self, notice: Notice) -> None:
-        """The core has something to tell."""
-        if notice.kind is NoticeKind.EVIDENCE:
-            self._world.protocol.on_evidence(self._member, notice.member)
-        if notice.kind is NoticeKind.ALARM:
-            raise Violation("V5", f"member {self._member}: {notice.detail}")
-        if self._world.trace is not None and notice.kind is not NoticeKind.COMMITTED:
-            who = f"of {notice.member} " if notice.member >= 0 else ""
-            text = f"* {notice.kind.value} r{notice.round} {who}{notice.detail}"
-            self._world.note(self._place.name, text)
-
-    def certified(self, number: int, header: bytes) -> None:
-        """A batch has its certificate."""
-        self._world.log.on_certified(self._member, number, header)
 
 
 def make_honest(place: Place, transport: Transport) -> NodeProcess:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from testnet.simulation.mutants import MUTANTS, Edit, Mutant, Stale, applied
+from testnet.simulation.mutants import MUTANTS
+from testnet.simulation.mutation import Edit, Mutant, Stale, applied
 from testnet.simulation.swarm import draw_plan, run_plan
 
 MORE_SEEDS = range(60)

@@ -1,0 +1,77 @@
+"""Tells the checkers and the trace what the process at an honest place does."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from consensus.interface import Notice, NoticeKind
+from consensus.messages import Message
+from consensus.safety import SafetyRecord
+from consensus.types import Block
+from sequencer.block_entries import BlockEntries
+from sequencer.collection import Collection
+from sequencer.ledger import AppliedBlock, Ledger
+from testnet.simulation.checkers import Violation
+
+if TYPE_CHECKING:
+    from testnet.simulation.world import Place
+
+
+class Watcher:
+    """Tells the checkers and the trace what an honest process does."""
+
+    def __init__(self, place: "Place") -> None:
+        self._place = place
+        self._world = place.world
+        self._member = place.index
+
+    def saved(
+        self, record: SafetyRecord | None, blocks: Sequence[Block], collections: Sequence[bytes]
+    ) -> None:
+        """Something became durable."""
+        world = self._world
+        for block in blocks:
+            world.protocol.on_block(block)
+        if record is not None:
+            world.protocol.on_saved(self._member, record)
+        for data in collections:
+            leaves = Collection.decode(data, world.setup.rules).leaves
+            world.log.on_saved(self._member, leaves)
+
+    def said(self, message: Message) -> None:
+        """A message is about to leave."""
+        self._world.protocol.on_sent(self._member, message)
+
+    def applied(self, applied: AppliedBlock) -> None:
+        """A block's transactions stand in the log."""
+        self._grown(applied.block, applied.row)
+
+    def catch_up(self, ledger: Ledger) -> None:
+        """What was saved just before the last crash."""
+        for height in range(self._place.head.height + 1, ledger.head.height + 1):
+            block, row = ledger.block(height), ledger.block_row(height)
+            assert block is not None
+            assert row is not None
+            self._grown(block, row)
+
+    def _grown(self, block: Block, row: BlockEntries) -> None:
+        place, world = self._place, self._world
+        world.protocol.on_committed(self._member, block, place.head)
+        place.head = block
+        ids = tuple([row.id(index) for index in range(row.count)])
+        world.log.on_applied(self._member, block.height, ids, row.log_root)
+        world.note(place.name, f"commits h{block.height} {block.id.hex()[:6]} with {len(ids)}")
+
+    def noticed(self, notice: Notice) -> None:
+        """The core has something to tell."""
+        if notice.kind is NoticeKind.EVIDENCE:
+            self._world.protocol.on_evidence(self._member, notice.member)
+        if notice.kind is NoticeKind.ALARM:
+            raise Violation("V5", f"member {self._member}: {notice.detail}")
+        if self._world.trace is not None and notice.kind is not NoticeKind.COMMITTED:
+            who = f"of {notice.member} " if notice.member >= 0 else ""
+            text = f"* {notice.kind.value} r{notice.round} {who}{notice.detail}"
+            self._world.note(self._place.name, text)
+
+    def certified(self, number: int, header: bytes) -> None:
+        """A batch has its certificate."""
+        self._world.log.on_certified(self._member, number, header)
