@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from testnet.simulation.swarm import Outcome, Plan
 
 MAX_SEEDS = 10_000_000
+MAX_SHOWN_LINES = 400
+"""Of the trace of a shrunk run: what led to the violation stands at its end."""
 
 
 class Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -59,6 +62,7 @@ class Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option("--adversary", metavar="NAME", help="Let the faulty members be of this kind.")
 @click.option("--trace", is_flag=True, help="Print every message and event (one seed only).")
 @click.option("--shrink", is_flag=True, help="Look for a simpler run that fails the same way.")
+@click.option("--minutes", type=click.FloatRange(0.1, 10_000), help="Go on from the first seed.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
@@ -74,6 +78,7 @@ def sim_command(
     adversary: str | None,
     trace: bool,
     shrink: bool,
+    minutes: float | None,
     jobs: int,
     json_file: Path | None,
 ) -> None:
@@ -92,23 +97,40 @@ def sim_command(
 
     if adversary is not None and adversary not in ADVERSARIES:
         raise TestnetError(f"no adversary {adversary!r}; there are: {', '.join(ADVERSARIES)}")
-    plans = [draw_plan(seed, nodes, int(duration * 1_000), adversary) for seed in seeds]
+
+    def draw(seed: int) -> "Plan":
+        return draw_plan(seed, nodes, int(duration * 1_000), adversary)
+
     if trace:
-        if len(plans) != 1:
+        if len(seeds) != 1:
             raise TestnetError("--trace shows one seed; name it with --seed")
-        _print_trace(plans[0])
+        _print_trace(draw(seeds.start))
         return
     started = time.monotonic()
-    outcomes = _run_all(plans, jobs, Console(stderr=True))
+    outcomes: list[Outcome] = []
+    for some in _in_turn(seeds, minutes, 64 * jobs):
+        outcomes += _run_all([draw(seed) for seed in some], jobs, Console(stderr=True))
     broken = [outcome for outcome in outcomes if outcome.violation is not None]
     _report(outcomes, time.monotonic() - started)
     if json_file is not None:
         json_file.write_text(json.dumps([_described(outcome) for outcome in outcomes], indent=2))
     if shrink:
         for outcome in broken:
-            _print_shrunk(plans[outcome.seed - seeds.start], outcome)
+            _print_shrunk(draw(outcome.seed), outcome)
     if broken:
-        raise TestnetError(f"{len(broken)} of {len(plans)} seeds broke a rule")
+        raise TestnetError(f"{len(broken)} of {len(outcomes)} seeds broke a rule")
+
+
+def _in_turn(seeds: range, minutes: float | None, together: int) -> Iterator[range]:
+    """The seeds, some at a time; with `minutes`, on from the first one until they are over."""
+    if minutes is None:
+        yield seeds
+        return
+    end = time.monotonic() + 60 * minutes
+    first = seeds.start
+    while time.monotonic() < end:
+        yield range(first, first + together)
+        first += together
 
 
 def _run_all(plans: "list[Plan]", jobs: int, console: Console) -> "list[Outcome]":
@@ -131,7 +153,8 @@ def _report(outcomes: "list[Outcome]", elapsed_s: float) -> None:
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     virtual_s = sum(outcome.virtual_ms for outcome in outcomes) / 1_000
     print(
-        f"{len(outcomes):,} seeds, {virtual_s:,.0f} virtual seconds in {elapsed_s:.1f} s, "
+        f"{len(outcomes):,} seeds, {virtual_s / 3_600:,.2f} virtual hours in {elapsed_s:.1f} s "
+        f"({len(outcomes) / elapsed_s:.1f} seeds/s), "
         f"{sum(outcome.transactions for outcome in outcomes):,} transactions ordered"
     )
     print("faults: " + ", ".join(f"{count:,} {name}" for name, count in faults.most_common()))
@@ -159,12 +182,17 @@ def _print_trace(plan: "Plan") -> None:
 
 
 def _print_shrunk(plan: "Plan", outcome: "Outcome") -> None:
-    from testnet.simulation.swarm import shrink
+    from testnet.simulation.swarm import run_plan, shrink
+    from testnet.simulation.trace import Trace
 
     assert outcome.violation is not None
     smaller = shrink(plan, outcome.violation[0])
     print(f"seed {plan.seed}, shrunk from {len(plan.actions)} to {len(smaller.actions)} events:")
     print(f"  {smaller}")
+    trace = Trace()
+    run_plan(smaller, trace)
+    for line in trace.lines[-MAX_SHOWN_LINES:]:
+        print(line)
 
 
 def _described(outcome: "Outcome") -> dict[str, object]:
