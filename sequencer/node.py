@@ -20,7 +20,7 @@ from consensus import messages as core
 from consensus.bls import Crypto, Signer
 from consensus.committee import Committee
 from consensus.errors import InvalidMessage
-from consensus.interface import Instant, Notice, Outgoing, Ready, Recovered
+from consensus.interface import Instant, Notice, NoticeKind, Outgoing, Ready, Recovered
 from consensus.replica import Replica
 from consensus.rules import Rules
 from consensus.safety import SafetyRecord
@@ -289,6 +289,8 @@ class Node:
 
         for notice in ready.notices:
             self.on_notice(notice)
+            if notice.kind is NoticeKind.TIMED_OUT:
+                self._offer_to_all()
         if ready.offer_to is not None:
             self.pool.offer_to(ready.offer_to)
         for digest, hints in ready.want:
@@ -299,6 +301,11 @@ class Node:
             self._apply()
         asked = bool(ready.want) or ready.offer_to is not None
         return saved or asked or bool(ready.messages) or bool(ready.committed)
+
+    def _offer_to_all(self) -> None:
+        """T4: whoever has nothing to order has no timer, and I need their timeouts beside mine."""
+        for member in range(self.setup.committee.size):
+            self.pool.offer_to(member)
 
     def _put(self, ready: Ready, collected: PoolReady, batches: BatcherReady) -> None:
         """Everything that has to be durable before anything is said (S1, S3)."""

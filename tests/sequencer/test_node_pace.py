@@ -64,3 +64,18 @@ def test_a_collection_alone_is_saved_a_little_later_and_not_with_a_sync_of_its_o
     assert len(saves) <= 2
     world.run(world.clock.now + COLLECTIONS_SAVED_WITHIN_MS + 10)
     assert all(is_durable(place.disk, digest) for digest in arrived)
+
+
+def test_work_that_only_one_member_holds_does_not_wait_behind_a_dead_leader(world: World) -> None:
+    leader = world.places[SOMEBODY].node.replica.leader
+    holder = (leader + 2) % 4
+    world.perform(Crash(leader))
+    world.network.filter = lambda _from, _to, frame: not isinstance(peek(frame), CollectionData)
+    world.submit(holder, 1)
+    world.run(world.clock.now + 50)
+    world.network.filter = None
+    height = world.applied_height(holder)
+    rules = world.places[holder].node.setup.rules
+    world.run(world.clock.now + 4 * rules.base_timeout_ms)
+    assert 4 * rules.base_timeout_ms < rules.idle_heartbeat_ms
+    assert world.applied_height(holder) > height
