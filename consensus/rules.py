@@ -23,7 +23,7 @@ class Rules:
     """T3: the cap of the grown timer."""
     idle_heartbeat_ms: int = 10_000
     """P2: an idle leader proposes an empty block this long after entering its round."""
-    min_block_interval_ms: int = 0
+    min_block_interval_ms: int = 30
     """A leader waits this long after the block before; trades latency for fewer blocks."""
     max_clock_skew_ms: int = 2_000
     """V5: how far ahead of my clock a block's timestamp may be."""

@@ -86,7 +86,7 @@ class PoolConfig:
     """When a collection is sealed, and how much may wait: bytes and milliseconds."""
 
     seal_bytes: int = 128 * 1024
-    seal_ms: int = 5
+    seal_ms: int = 20
     max_pending_bytes: int = 64 * 1024 * 1024
 
 

@@ -30,7 +30,7 @@ class PoolLimits:
 
     seal_bytes: int = 128 * 1024
     """A collection is sealed when it is this large ..."""
-    seal_ms: int = 5
+    seal_ms: int = 20
     """... or this long after the one before; the first transaction after that waits for none."""
     max_pending_bytes: int = 64 * 1024 * 1024
     """My clients' transactions that are not committed; above it `submit` raises `PoolFull`."""

@@ -320,7 +320,7 @@ def test_P2_an_idle_cluster_burns_no_CPU() -> None:
 
 
 def test_P2_a_leader_with_a_fast_clock_does_not_hold_up_the_next() -> None:
-    seat = Seat(FOUR, me=2)
+    seat = Seat(FOUR, me=2, rules=Rules(min_block_interval_ms=0))
     first = FOUR.block(1, timestamp_ms=UNIX_MS + 1_900)
     seat.hear(1, FOUR.proposal(first))
     seat.offer("work")

@@ -56,8 +56,8 @@ def test_a_collection_alone_is_saved_a_little_later_and_not_with_a_sync_of_its_o
     place.disk.save = counted  # type: ignore[method-assign]
     pool = place.node.pool
     before = len(pool._held)
-    for _ in range(8):
-        world.submit((SOMEBODY + 1) % 4, 1)
+    for turn in range(8):
+        world.submit(turn % SOMEBODY, 1)
         world.run(world.clock.now + 6)
     arrived = list(pool._held)[before:]
     assert len(arrived) >= 4

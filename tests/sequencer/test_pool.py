@@ -12,7 +12,7 @@ from sequencer.collection import Collection
 from sequencer.pool import Pool, PoolFull, PoolLimits
 
 RULES = Rules()
-LIMITS = PoolLimits()
+LIMITS = PoolLimits(seal_ms=5)
 
 
 def make_pool(
