@@ -46,20 +46,6 @@ class Derived:
     gas: int
 
 
-def posted_log(genesis: Genesis) -> PostedLog:
-    """Where the log of this genesis is posted."""
-    assert genesis.l1 is not None
-    return PostedLog(
-        chain_id=genesis.chain_id,
-        committee_keys=tuple(member.bls_key for member in genesis.committee.members),
-        l1_chain_id=genesis.l1.chain_id,
-        contract=genesis.l1.contract,
-        deploy_block=genesis.l1.deploy_block,
-        epoch=genesis.committee.epoch,
-        weights=tuple(member.weight for member in genesis.committee.members),
-    )
-
-
 def open_client(testnet: Testnet) -> EthereumClient:
     """A client of the testnet's contract; close it."""
     assert testnet.l1 is not None
@@ -142,7 +128,7 @@ async def derive_log(testnet: Testnet) -> Derived:
     posters: set[str] = set()
     try:
         until = await client.finalized()
-        async for batch in derive_batches(client, posted_log(testnet.genesis), until=until):
+        async for batch in derive_batches(client, PostedLog.of(testnet.genesis), until=until):
             entries.extend(batch.entries)
             batches += 1
             receipt = await rpc(

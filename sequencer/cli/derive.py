@@ -78,17 +78,7 @@ def _source(genesis: "Genesis", l1_url: str) -> "tuple[EthereumClient, PostedLog
     if l1 is None:
         raise CommandError("this genesis names no L1 contract (l1 is null): nothing is posted")
     client = EthereumClient(l1_url, l1.contract, l1.deploy_block, finality_depth=l1.finality_depth)
-    members = genesis.committee.members
-    source = PostedLog(
-        genesis.chain_id,
-        tuple(member.bls_key for member in members),
-        l1.chain_id,
-        l1.contract,
-        l1.deploy_block,
-        genesis.committee.epoch,
-        tuple(member.weight for member in members),
-    )
-    return client, source
+    return client, PostedLog.of(genesis)
 
 
 async def _derive(

@@ -8,6 +8,7 @@ endpoint is not trusted either; what it can do is withhold the newest batches.
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eth_hash.auto import keccak
 
@@ -23,6 +24,9 @@ from sequencer.settlement.batch import (
 )
 from sequencer.settlement.client import Accepted, L1Block, SettlementClient
 from sequencer.settlement.encoding import compress_signature
+
+if TYPE_CHECKING:
+    from sequencer.genesis import Genesis
 
 MAX_SPAN_BLOCKS = 2_000
 """L1 blocks whose events are held in memory at a time."""
@@ -58,6 +62,21 @@ class PostedLog:
     def weight(self, member: int) -> int:
         """What the signature of a member counts."""
         return self.weights[member] if self.weights else 1
+
+    @classmethod
+    def of(cls, genesis: "Genesis") -> "PostedLog":
+        """Where the log of this genesis is posted; it names an L1 contract."""
+        l1, members = genesis.l1, genesis.committee.members
+        assert l1 is not None
+        return cls(
+            genesis.chain_id,
+            tuple(member.bls_key for member in members),
+            l1.chain_id,
+            l1.contract,
+            l1.deploy_block,
+            genesis.committee.epoch,
+            tuple(member.weight for member in members),
+        )
 
     @property
     def quorum(self) -> int:
