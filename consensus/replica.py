@@ -259,7 +259,7 @@ class Replica:
             self._out.refused(block, proposal)
             return
         self._out.notice_block(NoticeKind.PROPOSED, proposal.block)
-        self._send(None, proposal)
+        self._out.send(None, proposal)
 
     def _on_proposal(self, sender: int, proposal: Proposal) -> None:
         block = proposal.block
@@ -310,7 +310,7 @@ class Replica:
             self._out.refused(block, vote)
             return
         self._out.notice_block(NoticeKind.VOTED, block)
-        self._send(None, vote)
+        self._out.send(None, vote)
 
     def _on_vote(self, sender: int, vote: Vote) -> None:
         self.verifier.check_epoch(vote.epoch)
@@ -393,7 +393,7 @@ class Replica:
         vote = self.safety.commit_vote(chain[-1], qc)
         if not isinstance(vote, Refusal):
             self._out.notice_block(NoticeKind.COMMIT_VOTED, chain[-1])
-            self._send(None, vote)
+            self._out.send(None, vote)
 
     # ------------------------------------------------------------------ timeouts
 
@@ -404,13 +404,13 @@ class Replica:
         timeout = self.safety.timeout(self.round, self.committer.certificate)
         if isinstance(timeout, Refusal):
             return
-        self._send(None, timeout)
+        self._out.send(None, timeout)
         if first:
             self._out.notice(NoticeKind.TIMED_OUT, self.round, member=self.leader)
             return
         self._reminder.repeat(None, self.head)
         if self._reminder.certificates() != timeout.certificates:
-            self._send(None, self._reminder.certificates())
+            self._out.send(None, self._reminder.certificates())
 
     def _on_timeout(self, sender: int, timeout: Timeout) -> None:
         self.verifier.check_epoch(timeout.epoch)
@@ -442,9 +442,6 @@ class Replica:
         self._try_commit_vote()
         self._try_vote()
 
-    def _send(self, to: int | None, message: Message) -> None:
-        self._out.send(to, message)
-
     def _send_reply(self, to: int, reply: Message | None) -> None:
         if reply is not None:
-            self._send(to, reply)
+            self._out.send(to, reply)
