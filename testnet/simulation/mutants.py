@@ -115,10 +115,10 @@ MUTANTS = (
         (
             Edit(
                 f"{_REPLICA}._try_vote",
-                "self._send(None, vote)",
-                "self._send(None, vote)\n"
+                "self._out.send(None, vote)",
+                "self._out.send(None, vote)\n"
                 "    qc = type(block.qc)(0, block.round, block.id, b'', b'')\n"
-                "    self._send(None, self.safety.commit_vote(block, qc))",
+                "    self._out.send(None, self.safety.commit_vote(block, qc))",
             ),
             Edit(f"{_SAFETY}.commit_vote", "qc.round > record.high_qc.round", "False"),
         ),
