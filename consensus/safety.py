@@ -39,6 +39,48 @@ class Refusal:
     reason: str
 
 
+EVERY_ROUND = (1 << 64) - 1
+"""A watermark that forbids every signature of its kind in its epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """The highest rounds of one epoch that were signed for, by kind, without what was signed.
+
+    They forbid everything of earlier epochs. This is how a memory moves to another machine.
+    """
+
+    epoch: int
+    voted: int = 0
+    timeout: int = 0
+    commit_vote: int = 0
+    proposed: int = 0
+
+    @classmethod
+    def of(cls, record: "SafetyRecord") -> "Watermarks":
+        """Those of a record."""
+        proposal = record.last_proposal
+        return cls(
+            record.epoch,
+            record.last_voted_round,
+            record.highest_timeout_round,
+            record.last_commit_vote_round,
+            proposal.block.round if proposal is not None else 0,
+        )
+
+    def merged(self, other: "Watermarks") -> "Watermarks":
+        """What forbids all that either of them forbids."""
+        if self.epoch != other.epoch:
+            return max(self, other, key=lambda marks: marks.epoch)
+        return Watermarks(
+            self.epoch,
+            max(self.voted, other.voted),
+            max(self.timeout, other.timeout),
+            max(self.commit_vote, other.commit_vote),
+            max(self.proposed, other.proposed),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SafetyRecord:
     """S1: everything a signature of this member ever depended on, in one durable value.
@@ -61,6 +103,22 @@ class SafetyRecord:
     def initial(cls, chain_id: bytes, epoch: int = 0) -> "SafetyRecord":
         """Of a member that has never signed anything."""
         return cls(epoch, genesis_qc(chain_id))
+
+    def raised(self, marks: "Watermarks") -> "SafetyRecord":
+        """This record, and nothing that `marks` cover will be signed; it is never lowered."""
+        if marks.epoch < self.epoch:
+            return self
+        voted, timeout, commit_vote = (
+            (max(marks.voted, marks.proposed), marks.timeout, marks.commit_vote)
+            if marks.epoch == self.epoch
+            else (EVERY_ROUND,) * 3
+        )
+        return replace(
+            self,
+            last_voted_round=max(self.last_voted_round, voted),
+            highest_timeout_round=max(self.highest_timeout_round, timeout),
+            last_commit_vote_round=max(self.last_commit_vote_round, commit_vote),
+        )
 
     @property
     def round(self) -> int:
@@ -139,6 +197,9 @@ class Safety:
             if block.round == stored.block.round:
                 return stored
             return Refusal("P1", f"already proposed in round {stored.block.round}")
+        if block.round <= self.record.last_voted_round:
+            # who leads a round proposes in it before it votes, so that proposal is not remembered
+            return Refusal("P1", f"already voted in round {self.record.last_voted_round}")
         signed = Proposal.signed_bytes(self._chain_id, block)
         proposal = Proposal(block, self._signer.sign_identity(signed))
         self._update(replace(self.record, last_proposal=proposal))
@@ -211,8 +272,10 @@ class Safety:
         if round < record.highest_timeout_round:
             return Refusal("T1", f"already timed out in round {record.highest_timeout_round}")
         if round == record.highest_timeout_round:
-            assert record.last_timeout is not None
-            return record.last_timeout
+            stored = record.last_timeout
+            if stored is not None and stored.round == round:
+                return stored
+            return Refusal("T1", f"the timeout of round {round} is not remembered")
         if record.high_qc.round >= round:
             return Refusal("T2", f"the high QC is of round {record.high_qc.round}")
         if record.round != round:

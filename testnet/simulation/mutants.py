@@ -159,6 +159,7 @@ MUTANTS = (
                 "stored is not None and block.round <= stored.block.round",
                 "False",
             ),
+            Edit(f"{_SAFETY}.propose", "block.round <= self.record.last_voted_round", "False"),
             Edit(f"{_REPLICA}._resume", "self._proposed_round = self.round", "pass"),
         ),
         seeds=(5, 2, 3),

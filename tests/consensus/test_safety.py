@@ -6,7 +6,15 @@ import pytest
 
 from consensus.errors import InvalidMessage
 from consensus.messages import Certificates, CommitVote, Proposal, Timeout, Vote
-from consensus.safety import Refusal, Safety, SafetyRecord, follows_certificates, newer_tc
+from consensus.safety import (
+    EVERY_ROUND,
+    Refusal,
+    Safety,
+    SafetyRecord,
+    Watermarks,
+    follows_certificates,
+    newer_tc,
+)
 from consensus.types import Block
 from tests.consensus.harness import CHAIN, GENESIS_QC, UNIX_MS, Script
 
@@ -326,3 +334,73 @@ def test_a_timeout_carries_certificates_of_its_record() -> None:
     timeout = safety().timeout(1, None)
     assert isinstance(timeout, Timeout)
     assert timeout.certificates == Certificates(GENESIS_QC, None, None)
+
+
+# ---------------------------------------------------------------- a memory that moved
+
+
+def moved(marks: Watermarks, **fields: object) -> Safety:
+    """A member with these fields whose record was raised to watermarks without messages."""
+    mine = safety(**fields)
+    mine.record = mine.record.raised(marks)
+    return mine
+
+
+def test_S1_watermarks_alone_forbid_what_was_signed_and_nothing_above() -> None:
+    marks = Watermarks(0, voted=2, timeout=0, commit_vote=1, proposed=2)
+    mine = moved(marks, high_qc=QC_ONE)
+    assert rule_of(mine.propose(TWO)) == "P1"
+    assert rule_of(mine.vote(TWO)) == "V1"
+    assert rule_of(mine.commit_vote(ONE, QC_ONE)) == "L1"
+    assert isinstance(mine.timeout(2, None), Timeout)
+    mine.observe_qc(QC_TWO)
+    assert isinstance(mine.propose(THREE), Proposal)
+    assert isinstance(mine.vote(THREE), Vote)
+    assert isinstance(mine.commit_vote(TWO, QC_TWO), Refusal)  # timed out in round 2 above
+    mine.observe_qc(QC_THREE)
+    assert isinstance(mine.commit_vote(THREE, QC_THREE), CommitVote)
+
+
+def test_T1_at_a_watermark_without_its_timeout_nothing_is_signed() -> None:
+    mine = moved(Watermarks(0, timeout=3), high_qc=QC_TWO)
+    assert rule_of(mine.timeout(3, None)) == "T1"
+    assert rule_of(mine.vote(THREE)) == "T1"
+    assert not mine.changed
+    mine.observe_qc(QC_THREE)
+    assert isinstance(mine.timeout(4, None), Timeout)
+
+
+def test_P1_a_proposal_that_moved_counts_as_a_vote() -> None:
+    mine = moved(Watermarks(0, proposed=1))
+    assert rule_of(mine.propose(ONE)) == "P1"
+    assert rule_of(mine.vote(ONE)) == "V1"
+
+
+def test_S1_watermarks_of_a_later_epoch_forbid_this_one() -> None:
+    mine = moved(Watermarks(4, voted=1), high_qc=QC_ONE)
+    answers = (mine.propose(TWO), mine.vote(TWO), mine.commit_vote(ONE, QC_ONE))
+    assert [rule_of(answer) for answer in answers] == ["P1", "V1", "T1"]
+    assert rule_of(mine.timeout(2, None)) == "T1"
+    assert SafetyRecord.decode(mine.record.encode()).highest_timeout_round == EVERY_ROUND
+
+
+def test_S1_watermarks_of_an_earlier_epoch_and_lower_ones_change_nothing() -> None:
+    record = replace(SafetyRecord.initial(CHAIN, 4), last_voted_round=5, highest_timeout_round=6)
+    assert record.raised(Watermarks(3, 9, 9, 9, 9)) == record
+    assert record.raised(Watermarks(4, 4, 5, 0, 5)) == record
+
+
+def test_S1_the_watermarks_of_a_record_are_what_was_signed() -> None:
+    mine = safety()
+    mine.propose(ONE)
+    mine.vote(ONE)
+    mine.observe_qc(QC_ONE)
+    mine.commit_vote(ONE, QC_ONE)
+    mine.timeout(2, None)
+    assert Watermarks.of(mine.record) == Watermarks(0, 1, 2, 1, 1)
+
+
+def test_S1_merged_watermarks_forbid_what_either_forbids() -> None:
+    one, other = Watermarks(2, 5, 1, 7, 0), Watermarks(2, 4, 3, 8, 9)
+    assert one.merged(other) == other.merged(one) == Watermarks(2, 5, 3, 8, 9)
+    assert one.merged(Watermarks(3)) == Watermarks(3).merged(one) == Watermarks(3)
