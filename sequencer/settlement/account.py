@@ -1,15 +1,22 @@
-"""The L1 account of a member: signs EIP-1559 transactions. Signing is deterministic (RFC 6979)."""
+"""The L1 account of a member: signs type 2 and blob transactions, deterministically (RFC 6979)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from sequencer.settlement.blobs import BLOB_TRANSACTION
 
 
 @dataclass(frozen=True, slots=True)
 class Fees:
-    """What a transaction offers, in wei a gas: at most `max_fee`, of which `tip` to the author."""
+    """What a transaction offers, in wei a gas: at most `max_fee`, of which `tip` to the author.
+
+    `blob_fee` is the most it offers for a unit of blob gas; 0 without blobs.
+    """
 
     max_fee: int
     tip: int
+    blob_fee: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +33,20 @@ class TransactionSigner(Protocol):
     address: bytes
 
     def sign(
-        self, *, nonce: int, to: bytes | None, data: bytes, gas: int, fees: Fees, value: int = 0
+        self,
+        *,
+        nonce: int,
+        to: bytes | None,
+        data: bytes,
+        gas: int,
+        fees: Fees,
+        value: int = 0,
+        blob_hashes: Sequence[bytes] = (),
     ) -> SignedTransaction:
-        """A transaction to `to` (20 bytes), or one that creates a contract if it is None."""
+        """A transaction to `to` (20 bytes), or one that creates a contract if it is None.
+
+        With `blob_hashes` (32 bytes each) it carries blobs, and is sent with their sidecar.
+        """
         ...
 
 
@@ -44,10 +62,21 @@ class L1Account:
         self.address = bytes.fromhex(self._account.address.removeprefix("0x"))
 
     def sign(
-        self, *, nonce: int, to: bytes | None, data: bytes, gas: int, fees: Fees, value: int = 0
+        self,
+        *,
+        nonce: int,
+        to: bytes | None,
+        data: bytes,
+        gas: int,
+        fees: Fees,
+        value: int = 0,
+        blob_hashes: Sequence[bytes] = (),
     ) -> SignedTransaction:
-        """A transaction to `to` (20 bytes), or one that creates a contract if it is None."""
-        fields = {
+        """A transaction to `to` (20 bytes), or one that creates a contract if it is None.
+
+        With `blob_hashes` (32 bytes each) it carries blobs, and is sent with their sidecar.
+        """
+        fields: dict[str, Any] = {
             "type": 2,
             "chainId": self._chain_id,
             "nonce": nonce,
@@ -58,5 +87,9 @@ class L1Account:
             "maxFeePerGas": fees.max_fee,
             "maxPriorityFeePerGas": fees.tip,
         }
+        if blob_hashes:
+            fields["type"] = BLOB_TRANSACTION
+            fields["maxFeePerBlobGas"] = fees.blob_fee
+            fields["blobVersionedHashes"] = list(blob_hashes)
         signed = self._account.sign_transaction(fields)
         return SignedTransaction(bytes(signed.raw_transaction), bytes(signed.hash))
