@@ -1,28 +1,36 @@
 """Committed entries into batches, batches into certificates: a pure machine.
 
 Every member closes the same batches, because the rule looks at committed blocks alone: a batch
-ends before the entry that would not fit, and with the block that makes it too old or too long.
-Members sign its header and tell everybody; a quorum of signatures is what the L1 verifies.
-Votes are repeated until there is a certificate; a vote for a certified batch is answered with it,
-which is how a member that was away catches up.
+ends before the entry that would not fit, and with the block that makes it too old or too long, or
+that ends the epoch. Members sign its header and tell everybody; a quorum of signatures is what the
+L1 verifies. Votes are repeated until there is a certificate; a vote for a certified batch is
+answered with it, which is how a member that was away catches up. Who has no vote asks.
+
+A header names the epoch whose committee signs it. The contract takes certificates of its newest
+epoch alone, so when it moves on, batches that it has not taken are *re-headed*: the same fields
+with the new epoch, signed by its committee (`on_contract_epoch`). Two headers for one batch harm
+nobody: they name the same bytes at the same place, and the contract takes each number once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass, field, replace
+from heapq import nsmallest
+from typing import TypeAlias
 
 from consensus.bls import Crypto, Signer
 from consensus.codec import SIGNATURE_BYTES, counted, decode_whole, u64
 from consensus.committee import Committee
 from consensus.errors import InvalidMessage
 from consensus.rules import Rules
-from consensus.types import MAX_BITMAP_BYTES, bitmap_of, members_of
+from consensus.types import MAX_BITMAP_BYTES
+from sequencer.batch_votes import BatchVotes, Seat, SeatOf
 from sequencer.messages import MAX_HEADER_BYTES, BatchCertificate, BatchVote
 from sequencer.settlement.batch import (
     BATCH_OVERHEAD,
     GENESIS_LOG_ROOT,
     MAX_BATCH_BYTES,
     BatchHeader,
+    InvalidBatch,
     LogEntry,
     encode_batch,
     next_log_root,
@@ -32,11 +40,15 @@ from sequencer.store.schema import Table
 from sequencer.store.seam import Store, WriteBatch
 
 WINDOW = 256
-"""Batches beyond the newest certified run whose votes are kept."""
+"""Batches beyond the newest certified run whose votes are kept; the most that wait for a new
+header at a time."""
 RESENT_AT_ONCE = 8
 """Votes of the oldest uncertified batches that are repeated together."""
 ANSWERS_PER_PERIOD = 64
-"""Certificates that one member is sent in one period."""
+"""Certificates that one sender is sent in one period."""
+
+Sender: TypeAlias = int
+"""Who a message came from, as the node addresses its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +95,21 @@ class StoredBatch:
 
 @dataclass(slots=True)
 class BatcherReady:
-    """What to do: save the batches first, then send."""
+    """What to do: save the batches first, then send. `requests` are numbers of batches whose
+    certificates have to be asked for, of anybody."""
 
     save: list[tuple[int, StoredBatch]] = field(default_factory=list)
     broadcast: list[BatchVote] = field(default_factory=list)
-    answers: list[tuple[int, BatchCertificate]] = field(default_factory=list)
+    answers: list[tuple[Sender, BatchCertificate]] = field(default_factory=list)
     certified: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
 
 
 class Batcher:
-    """The open batch, the closed ones without a certificate, and the votes for them."""
+    """The open batch, the closed ones without a certificate, and the votes for them.
+
+    `committee`, `me` and `signer` are those of the present epoch, `seat_of` knows older ones.
+    """
 
     def __init__(
         self,
@@ -103,14 +120,14 @@ class Batcher:
         crypto: Crypto,
         signer: Signer | None,
         store: Store,
+        seat_of: SeatOf = lambda epoch: None,
     ) -> None:
         self._binding = binding
-        self._committee = committee
-        self._me = me
+        self._epoch = committee.epoch
         self._rules = rules
-        self._crypto = crypto
-        self._signer = signer
         self._store = store
+        self._votes = BatchVotes(crypto, seat_of)
+        self._votes.sit(Seat(committee, me, signer))
         self._cap = min(rules.batch_max_bytes, MAX_BATCH_BYTES)
         self._open: list[LogEntry] = []
         self._open_bytes = BATCH_OVERHEAD
@@ -119,8 +136,9 @@ class Batcher:
         self._position = 0
         self._next_number = 1
         self._uncertified: dict[int, StoredBatch] = {}
-        self._votes: dict[int, dict[int, BatchVote]] = {}
-        self._answered: dict[int, tuple[int, int]] = {}
+        self._contract = (0, 1)
+        self._headed = (0, 1, 0)
+        self._answered: dict[Sender, tuple[int, int]] = {}
         self._resend_at: int | None = None
         self._ready = BatcherReady()
         self._recover()
@@ -213,6 +231,11 @@ class Batcher:
             if old or height - first.height >= self._rules.batch_max_blocks:
                 self._close(now)
 
+    def close_epoch(self, now: int) -> None:
+        """The epoch's last block was applied: it closes the open batch, if that holds anything."""
+        if self._open:
+            self._close(now)
+
     def _close(self, now: int) -> None:
         from eth_hash.auto import keccak
 
@@ -222,7 +245,7 @@ class Batcher:
             chain_id=self._binding.chain_id,
             l1_chain_id=self._binding.l1_chain_id,
             contract=self._binding.contract,
-            epoch=self._committee.epoch,
+            epoch=self._epoch,
             number=number,
             previous_log_root=self._closed_root,
             first_position=self._position,
@@ -245,31 +268,75 @@ class Batcher:
             self._resend_at = now + self._rules.base_timeout_ms
         self._try_certify(number)
 
+    # ------------------------------------------------------------------ epochs
+
+    def begin_epoch(self, committee: Committee, me: int | None, signer: Signer | None) -> None:
+        """Batches closed from now on are this committee's; older ones stay their committee's."""
+        self._epoch = committee.epoch
+        self._votes.sit(Seat(committee, me, signer))
+        self._rehead()
+
+    def on_contract_epoch(self, epoch: int, next_number: int) -> None:
+        """The contract was seen in `epoch`, expecting batch `next_number`."""
+        self._contract = (epoch, next_number)
+        self._rehead()
+
+    def _rehead(self) -> None:
+        """Give batches that the contract has not taken a header that it can still take."""
+        epoch, first = self._contract
+        if epoch > self._epoch or self._votes.seat(epoch) is None:
+            return  # this node has yet to get there
+        last = min(self.last_closed, first + WINDOW - 1)
+        done_epoch, done_first, done_last = self._headed
+        for number in range(first, last + 1):
+            if epoch != done_epoch or not done_first <= number <= done_last:
+                self._rehead_one(number, epoch)
+        self._headed = (epoch, first, last)
+
+    def _rehead_one(self, number: int, epoch: int) -> None:
+        batch = self.batch(number)
+        assert batch is not None, "closed batches have no gaps"
+        header = BatchHeader.decode(batch.header)
+        if header.epoch >= epoch and not batch.certified:
+            self._uncertified.setdefault(number, batch)  # too old for the start to look at
+        elif header.epoch < epoch:
+            batch = StoredBatch(replace(header, epoch=epoch).encode(), batch.data)
+            self._uncertified[number] = batch
+            self._ready.save.append((number, batch))
+            self._vote(number, batch)
+            self._resend_at = self._resend_at or 0
+            self._try_certify(number)
+
+    def _is_postable(self, header: BatchHeader) -> bool:
+        """Whether the contract has taken the batch, or may take it with this header."""
+        epoch, next_number = self._contract
+        return header.number < next_number or header.epoch >= epoch
+
     # ------------------------------------------------------------------ votes
 
     def _vote(self, number: int, batch: StoredBatch) -> None:
-        if self._signer is not None and self._me is not None:
-            known = self._votes.get(number, {}).get(self._me)
-            header_hash = sha256(batch.header).digest()
-            if known is None or known.header_hash != header_hash:
-                signature = self._signer.sign(batch.header)
-                known = BatchVote(number, header_hash, self._me, signature)
-                self._votes.setdefault(number, {})[self._me] = known
-            self._ready.broadcast.append(known)
+        """Tell everybody that I signed it, if I have a say."""
+        vote = self._votes.own(number, _epoch_of(batch), batch.header)
+        if vote is not None:
+            self._ready.broadcast.append(vote)
 
-    def on_vote(self, sender: int, vote: BatchVote, now: int) -> None:
-        """Count a member's vote, or answer it with the certificate. `InvalidMessage` if not its."""
-        if vote.voter != sender:
-            raise InvalidMessage(f"batch vote of member {vote.voter} from another")
-        if vote.number < self._next_number and vote.number not in self._uncertified:
-            self._answer(sender, vote.number, now // self._rules.base_timeout_ms)
-            return
-        if vote.number >= self._next_number + WINDOW:
-            return
-        self._votes.setdefault(vote.number, {})[sender] = vote
-        self._try_certify(vote.number)
+    def on_vote(self, sender: Sender, vote: BatchVote, now: int) -> None:
+        """Count a vote, or answer it with the certificate.
 
-    def _answer(self, sender: int, number: int, period: int) -> None:
+        The caller has seen that `sender` is member `vote.voter` of the vote's epoch.
+        """
+        batch = self._uncertified.get(vote.number)
+        if batch is None and vote.number < self._next_number:
+            self.on_request(sender, vote.number, now)
+        elif vote.number < self._next_number + WINDOW:
+            newest = vote.epoch in (self._epoch, self._epoch - 1)
+            if newest or (batch is not None and vote.epoch == _epoch_of(batch)):
+                self._votes.add(vote)
+                self._try_certify(vote.number)
+
+    def on_request(self, sender: Sender, number: int, now: int) -> None:
+        """Somebody needs the certificate of a batch."""
+        period = now // self._rules.base_timeout_ms
         batch = self.batch(number)
         last_period, given = self._answered.get(sender, (period, 0))
         given = given if last_period == period else 0
@@ -280,52 +347,34 @@ class Batcher:
 
     def _try_certify(self, number: int) -> None:
         batch = self._uncertified.get(number)
-        if batch is None:
-            return
-        header_hash = sha256(batch.header).digest()
-        votes = self._votes.get(number, {})
-        agreeing = sorted(v for v, vote in votes.items() if vote.header_hash == header_hash)
-        while self._committee.is_quorum(agreeing):
-            signature = self._crypto.aggregate([votes[voter].signature for voter in agreeing])
-            if signature is not None and self._is_signed(agreeing, batch.header, signature):
-                bitmap = bitmap_of(agreeing, self._committee.size)
-                self._certified(number, bitmap, signature)
-                return
-            forged = [v for v in agreeing if not self._is_good(batch.header, votes[v])]
-            for voter in forged:
-                del votes[voter]
-            agreeing = [voter for voter in agreeing if voter not in forged]
-
-    def _is_good(self, header: bytes, vote: BatchVote) -> bool:
-        key = self._committee.members[vote.voter].bls_key
-        return self._crypto.verify(key, header, vote.signature)
-
-    def _is_signed(self, members: list[int], header: bytes, signature: bytes) -> bool:
-        keys = [self._committee.members[member].bls_key for member in members]
-        return self._crypto.verify_aggregate(keys, header, signature)
+        if batch is not None:
+            found = self._votes.certificate(number, _epoch_of(batch), batch.header)
+            if found is not None:
+                self._certified(number, StoredBatch(batch.header, batch.data, *found))
 
     def on_certificate(self, certificate: BatchCertificate) -> None:
-        """A certificate from somebody who has it already. `InvalidMessage` if it is not one."""
-        batch = self._uncertified.get(certificate.number)
-        if batch is None or batch.header != certificate.header:
-            return
-        members = members_of(certificate.signers)
-        if len(certificate.signers) != (self._committee.size + 7) // 8 or (
-            members and members[-1] >= self._committee.size
-        ):
-            raise InvalidMessage("batch certificate names members that do not exist")
-        if not self._committee.is_quorum(members):
-            raise InvalidMessage("batch certificate without a quorum")
-        if not self._is_signed(members, batch.header, certificate.signature):
-            raise InvalidMessage("batch certificate with a bad signature")
-        self._certified(certificate.number, certificate.signers, certificate.signature)
+        """A certificate from somebody who has it already. `InvalidMessage` if it is not one.
 
-    def _certified(self, number: int, signers: bytes, signature: bytes) -> None:
-        batch = self._uncertified.pop(number)
-        done = StoredBatch(batch.header, batch.data, signers, signature)
+        It may be for another header of the batch than mine, if that one can be posted.
+        """
+        batch = self._uncertified.get(certificate.number)
+        if batch is None:
+            return
+        mine, theirs = BatchHeader.decode(batch.header), _decoded(certificate.header)
+        if mine != replace(theirs, epoch=mine.epoch) or not self._is_postable(theirs):
+            return
+        seat = self._votes.seat(theirs.epoch)
+        if seat is None:
+            return
+        self._votes.check(certificate, seat.committee)
+        done = (certificate.header, batch.data, certificate.signers, certificate.signature)
+        self._certified(certificate.number, StoredBatch(*done))
+
+    def _certified(self, number: int, done: StoredBatch) -> None:
+        del self._uncertified[number]
         self._ready.save.append((number, done))
         self._ready.certified.append(number)
-        self._votes.pop(number, None)
+        self._votes.forget(number)
         if not self._uncertified:
             self._resend_at = None
 
@@ -334,8 +383,23 @@ class Batcher:
         if self._resend_at is None or now < self._resend_at:
             return
         self._resend_at = now + self._rules.base_timeout_ms
-        for number in list(self._uncertified)[:RESENT_AT_ONCE]:
-            self._vote(number, self._uncertified[number])
+        for number in nsmallest(RESENT_AT_ONCE, self._uncertified):
+            batch = self._uncertified[number]
+            if self._votes.own(number, _epoch_of(batch), batch.header) is None:
+                self._ready.requests.append(number)
+            else:
+                self._vote(number, batch)
+
+
+def _epoch_of(batch: StoredBatch) -> int:
+    return BatchHeader.decode(batch.header).epoch
+
+
+def _decoded(header: bytes) -> BatchHeader:
+    try:
+        return BatchHeader.decode(header)
+    except InvalidBatch as error:
+        raise InvalidMessage(f"batch certificate with a bad header: {error}") from None
 
 
 def put_batches(writes: WriteBatch, batches: Sequence[tuple[int, StoredBatch]]) -> None:

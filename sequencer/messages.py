@@ -80,10 +80,14 @@ class CollectionOffer:
 
 @dataclass(frozen=True, slots=True)
 class BatchVote:
-    """A member's BLS signature on the header of a batch; the header is known by its SHA-256."""
+    """A member's BLS signature on the header of a batch; the header is known by its SHA-256.
+
+    `voter` is the member's index in the committee of `epoch`, the header's.
+    """
 
     kind: ClassVar[int] = 35
     number: int
+    epoch: int
     header_hash: bytes
     voter: int
     signature: bytes
@@ -93,6 +97,7 @@ class BatchVote:
         return (
             u8(self.kind)
             + u64(self.number)
+            + u64(self.epoch)
             + self.header_hash
             + u32(self.voter)
             + counted(self.signature)
@@ -101,7 +106,13 @@ class BatchVote:
     @classmethod
     def read(cls, reader: Reader) -> "BatchVote":
         """Inverse of `encode` after the kind byte."""
-        return cls(reader.u64(), reader.hash(), reader.u32(), reader.counted(SIGNATURE_BYTES))
+        return cls(
+            reader.u64(),
+            reader.u64(),
+            reader.hash(),
+            reader.u32(),
+            reader.counted(SIGNATURE_BYTES),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,31 @@ class BatchCertificate:
         )
 
 
-NodeMessage = CollectionData | CollectionRequest | CollectionOffer | BatchVote | BatchCertificate
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """Send me the certificate of this batch: from those who cannot vote on it."""
+
+    kind: ClassVar[int] = 38
+    number: int
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return u8(self.kind) + u64(self.number)
+
+    @classmethod
+    def read(cls, reader: Reader) -> "BatchRequest":
+        """Inverse of `encode` after the kind byte."""
+        return cls(reader.u64())
+
+
+NodeMessage = (
+    CollectionData
+    | CollectionRequest
+    | CollectionOffer
+    | BatchVote
+    | BatchCertificate
+    | BatchRequest
+)
 
 _BY_KIND: dict[int, type[NodeMessage]] = {
     message.kind: message
@@ -145,6 +180,7 @@ _BY_KIND: dict[int, type[NodeMessage]] = {
         CollectionOffer,
         BatchVote,
         BatchCertificate,
+        BatchRequest,
     )
 }
 assert min(_BY_KIND) > core.MAX_KIND

@@ -32,6 +32,7 @@ from sequencer.ledger import AppliedBlock, Ledger
 from sequencer.messages import (
     MAX_DIGESTS,
     BatchCertificate,
+    BatchRequest,
     BatchVote,
     CollectionData,
     CollectionOffer,
@@ -232,8 +233,13 @@ class Node:
             case CollectionOffer():
                 self.pool.on_offer(member, message.digests, now)
             case BatchVote():
+                if message.voter != member:
+                    raise InvalidMessage(f"batch vote of member {message.voter} from another")
                 if self.batcher is not None:
                     self.batcher.on_vote(member, message, now)
+            case BatchRequest():
+                if self.batcher is not None:
+                    self.batcher.on_request(member, message.number, now)
             case BatchCertificate():
                 if self.batcher is not None:
                     self.batcher.on_certificate(message)

@@ -10,6 +10,7 @@ from net.transport import Channel
 from sequencer.messages import (
     MAX_DIGESTS,
     BatchCertificate,
+    BatchRequest,
     BatchVote,
     CollectionData,
     CollectionOffer,
@@ -24,7 +25,9 @@ messages = st.one_of(
     st.builds(CollectionData, st.binary(max_size=300)),
     st.builds(CollectionRequest, st.lists(hashes, max_size=5).map(tuple)),
     st.builds(CollectionOffer, st.lists(hashes, max_size=5).map(tuple)),
-    st.builds(BatchVote, numbers, hashes, st.integers(0, 2**32 - 1), st.binary(max_size=96)),
+    st.builds(
+        BatchVote, numbers, numbers, hashes, st.integers(0, 2**32 - 1), st.binary(max_size=96)
+    ),
     st.builds(
         BatchCertificate,
         numbers,
@@ -32,6 +35,7 @@ messages = st.one_of(
         st.binary(max_size=16),
         st.binary(max_size=96),
     ),
+    st.builds(BatchRequest, numbers),
 )
 
 
@@ -66,4 +70,4 @@ def test_too_many_digests_are_invalid() -> None:
 
 def test_votes_do_not_wait_behind_collections() -> None:
     assert channel_of(CollectionData(b"x")) is Channel.BULK
-    assert channel_of(BatchVote(1, bytes(32), 0, b"")) is Channel.CONTROL
+    assert channel_of(BatchVote(1, 0, bytes(32), 0, b"")) is Channel.CONTROL
