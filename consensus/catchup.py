@@ -7,12 +7,13 @@ import itertools
 
 from consensus.blocktree import BlockTree
 from consensus.committer import Committer
+from consensus.epochs import EpochEnd
 from consensus.errors import InvalidMessage
 from consensus.fetcher import Fetcher, is_long
 from consensus.interface import NoticeKind
 from consensus.messages import BlockReply, SyncReply
 from consensus.outbox import Outbox
-from consensus.types import CommitCertificate, QuorumCertificate
+from consensus.types import Block, CommitCertificate, QuorumCertificate
 from consensus.verifier import Verifier
 
 
@@ -26,12 +27,19 @@ class Catchup:
         fetcher: Fetcher,
         verifier: Verifier,
         outbox: Outbox,
+        epoch_end: EpochEnd,
+        follow_ms: int,
     ) -> None:
         self._tree = tree
+        self._epoch_end = epoch_end
         self._committer = committer
         self._fetcher = fetcher
         self._verifier = verifier
         self._out = outbox
+        self._follow_ms = follow_ms
+        self.follow_at = 0
+        self.behind = 0
+        """Heights that the last who answered was ahead of me."""
 
     def fetch_missing(
         self, high_qc: QuorumCertificate, parent: QuorumCertificate | None, round: int, now: int
@@ -60,6 +68,12 @@ class Catchup:
         for to, request in self._fetcher.requests(now, head.height):
             self._out.send(to, request)
 
+    def follow(self, now: int) -> None:
+        """Of somebody who hears no proposals: ask one after the other for what is newer."""
+        if now >= self.follow_at:
+            self.follow_at = now + self._follow_ms
+            self._fetcher.start_sync(now)
+
     def start_sync(self, why: str, round: int, now: int) -> None:
         """Y1: fall back to asking for committed ranges."""
         if self._fetcher.start_sync(now):
@@ -77,6 +91,12 @@ class Catchup:
         for block in reversed(blocks):
             self._committer.keep(block, high_qc)
 
+    def _check_end(self, blocks: list[Block]) -> None:
+        """Ep3: no quorum vouches that a block above the last one of its epoch is in the log."""
+        end = self._epoch_end.on(blocks)
+        if end is not None and end.block.id != blocks[-1].id:
+            raise InvalidMessage("Ep3: a range goes beyond the end of its epoch")
+
     def on_sync_reply(
         self, sender: int, reply: SyncReply, high_qc: QuorumCertificate, now: int
     ) -> None:
@@ -89,11 +109,14 @@ class Catchup:
             return
         try:
             self._verifier.believe_range(self._tree.head, blocks, reply.proof)
+            self._check_end(blocks)
         except InvalidMessage:
             self._fetcher.sync_fruitless(sender, now)
             raise
         self._committer.commit_range(blocks, reply.proof)
         self._fetcher.sync_progress(len(blocks), now)
         head = self._tree.head
-        if high_qc.round >= head.round and not is_long(reply.head, head.height):
+        self.behind = max(0, reply.head - head.height)
+        reachable = high_qc.round >= head.round and not is_long(reply.head, head.height)
+        if reachable or (self._fetcher.following and self.behind == 0):
             self._fetcher.end_sync()

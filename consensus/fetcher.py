@@ -39,6 +39,7 @@ class Fetcher:
         self._sync_at = 0
         self._rest_until = 0
         self._turn = me or 0
+        self.following = me is None
         self.syncing = False
         self.paused = False
 
@@ -52,6 +53,16 @@ class Fetcher:
         if self.syncing and not self.paused:
             times.append(self._sync_at)
         return min(times) if times else None
+
+    def add(self, source: int) -> None:
+        """Somebody outside the committee who may have what I lack."""
+        if source not in self._others:
+            self._others.append(source)
+
+    def remove(self, source: int) -> None:
+        """A source outside the committee is gone."""
+        if source in self._others:
+            self._others.remove(source)
 
     # ------------------------------------------------------------------ single blocks
 
@@ -109,6 +120,9 @@ class Fetcher:
             return
         self._asked = None
         self._turn += 1
+        if self.following:
+            self.end_sync()
+            return
         self._fruitless += 1
         self._sync_at = now
         if self._fruitless >= len(self._others):
@@ -130,7 +144,7 @@ class Fetcher:
                 wanted.attempts += 1
                 wanted.ask_at = now + self._retry_ms
                 due.append((member, BlockRequest(block_id, head_height)))
-        if self.syncing and not self.paused and now >= self._sync_at:
+        if self.syncing and self._others and not self.paused and now >= self._sync_at:
             due.append((self._next_to_ask(), SyncRequest(head_height + 1)))
             self._sync_at = now + self._retry_ms
         return due

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from consensus.aggregator import Evidence
 from consensus.messages import Message
 from consensus.safety import SafetyRecord
-from consensus.types import Block, CommitProof
+from consensus.types import Block, CommitProof, QuorumCertificate
 
 
 class Instant(NamedTuple):
@@ -42,6 +42,10 @@ class Payload(Protocol):
 
     def has_work(self) -> bool:
         """T4: whether a collection is held that no committed block orders."""
+        ...
+
+    def next_committee(self) -> bytes | None:
+        """Ep2: digest of the next epoch's committee, once that is final in the registry."""
         ...
 
     def block_wanted_at(self) -> int | None:
@@ -127,10 +131,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the disk remembers: record, committed head, its window of ancestors, blocks above."""
+    """What the disk remembers: record, committed head, its window of ancestors, blocks above.
+
+    `root` stands for the QC of the block before the epoch; None in the epoch of the genesis.
+    """
 
     record: SafetyRecord
     head: Block
     head_proof: CommitProof | None = None
     recent: tuple[Block, ...] = ()
     uncommitted: tuple[Block, ...] = ()
+    root: QuorumCertificate | None = None

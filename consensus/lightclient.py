@@ -20,8 +20,19 @@ from consensus.types import (
 )
 
 
-def verify_qc(committee: Committee, chain_id: bytes, qc: QuorumCertificate, crypto: Crypto) -> None:
-    """A quorum voted for this block in this round; round 0 is the genesis certificate alone."""
+def verify_qc(
+    committee: Committee,
+    chain_id: bytes,
+    qc: QuorumCertificate,
+    crypto: Crypto,
+    root: QuorumCertificate | None = None,
+) -> None:
+    """A quorum voted for this block in this round, or it is the `root` of the epoch.
+
+    Round 0 is the genesis certificate alone.
+    """
+    if root is not None and qc == root:
+        return
     if qc.round == 0:
         _require(qc == genesis_qc(chain_id), "quorum certificate of round 0 is not the genesis one")
         return
@@ -35,7 +46,11 @@ def verify_qc(committee: Committee, chain_id: bytes, qc: QuorumCertificate, cryp
 
 
 def verify_tc(
-    committee: Committee, chain_id: bytes, tc: TimeoutCertificate, crypto: Crypto
+    committee: Committee,
+    chain_id: bytes,
+    tc: TimeoutCertificate,
+    crypto: Crypto,
+    root: QuorumCertificate | None = None,
 ) -> None:
     """A quorum gave up on this round, and the highest QC that a signer named is there and good."""
     _require(tc.epoch == committee.epoch, "timeout certificate of another epoch")
@@ -57,7 +72,7 @@ def verify_tc(
         for named_round in sorted(groups)
     ]
     _require(crypto.verify_groups(signed, tc.signature), "timeout certificate with a bad signature")
-    verify_qc(committee, chain_id, tc.high_qc, crypto)
+    verify_qc(committee, chain_id, tc.high_qc, crypto, root)
 
 
 def verify_commit(

@@ -21,6 +21,7 @@ from consensus.codec import (
     u32,
     u64,
 )
+from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
 from consensus.types import (
     Block,
@@ -32,6 +33,8 @@ from consensus.types import (
 
 MAX_BLOCKS_PER_REPLY = 256
 """Headers in one answer to a `BlockRequest` or `SyncRequest`."""
+MAX_CHANGES_PER_REPLY = 8
+"""Epochs whose end one `EpochReply` tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +285,40 @@ class SyncReply:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EpochRequest:
+    """Send me how this epoch ended, and those after it."""
+
+    kind: ClassVar[int] = 10
+    epoch: int
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return u8(self.kind) + u64(self.epoch)
+
+    @classmethod
+    def read(cls, reader: Reader) -> "EpochRequest":
+        """Inverse of `encode` after the kind byte."""
+        return cls(reader.u64())
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReply:
+    """How epochs in a row ended, oldest first (Ep4)."""
+
+    kind: ClassVar[int] = 11
+    changes: tuple[EpochChange, ...]
+
+    def encode(self) -> bytes:
+        """Canonical bytes."""
+        return u8(self.kind) + sequence([change.encode() for change in self.changes])
+
+    @classmethod
+    def read(cls, reader: Reader) -> "EpochReply":
+        """Inverse of `encode` after the kind byte."""
+        return cls(reader.sequence(EpochChange.read, MAX_CHANGES_PER_REPLY))
+
+
 Message = (
     Proposal
     | Vote
@@ -292,6 +329,8 @@ Message = (
     | BlockReply
     | SyncRequest
     | SyncReply
+    | EpochRequest
+    | EpochReply
 )
 
 _KINDS: tuple[type[Message], ...] = (
@@ -304,6 +343,8 @@ _KINDS: tuple[type[Message], ...] = (
     BlockReply,
     SyncRequest,
     SyncReply,
+    EpochRequest,
+    EpochReply,
 )
 _BY_KIND: dict[int, type[Message]] = {message.kind: message for message in _KINDS}
 MAX_KIND = max(_BY_KIND)

@@ -1,9 +1,10 @@
 """The next block: when its leader makes it, what stands in it, and how a voter judges it.
 
-Rules P2 and V5 from both sides, on the same limits. Nothing here signs.
+Rules P2, V5, Ep2 and Ep3 from both sides, on the same limits. Nothing here signs.
 """
 
 from consensus.blocktree import BlockTree
+from consensus.epochs import EpochEnd, attestation, attested
 from consensus.interface import Instant, Payload
 from consensus.rules import Rules
 from consensus.safety import Refusal, SafetyRecord, newer_tc
@@ -13,10 +14,14 @@ from consensus.types import Block
 class Ordering:
     """What this member would order next on top of its highest QC."""
 
-    def __init__(self, rules: Rules, payload: Payload, tree: BlockTree) -> None:
+    def __init__(
+        self, rules: Rules, payload: Payload, tree: BlockTree, epoch_end: EpochEnd, me: int | None
+    ) -> None:
         self._rules = rules
         self._payload = payload
         self._tree = tree
+        self._epoch_end = epoch_end
+        self._me = me
 
     def propose_at(self, record: SafetyRecord, entered_at: int, now: Instant) -> int | None:
         """P2: when the leader of this round proposes; None while it lacks the parent."""
@@ -24,6 +29,10 @@ class Ordering:
         if chain is None:
             return None
         earliest = self._after_pause(self._parent(chain), entered_at, now)
+        if self._epoch_end.on(chain) is not None:
+            return max(earliest, entered_at + self._rules.base_timeout_ms // 4)
+        if self._attestation_is_due(chain):
+            return earliest
         if self._payload.select(self._tree.ordered(chain), 1, self._rules.max_block_bytes):
             return earliest
         if record.high_qc.round > self._tree.head.round:
@@ -33,6 +42,13 @@ class Ordering:
         if wanted_in is not None:
             heartbeat = min(heartbeat, now.monotonic_ms + wanted_in)
         return max(earliest, heartbeat)
+
+    def _attestation_is_due(self, chain: list[Block]) -> bool:
+        """Ep2: whether the registry names a next committee and no block of mine says so yet."""
+        digest = self._payload.next_committee()
+        if digest is None or self._me is None:
+            return False
+        return self._epoch_end.lacks(self._me, digest, chain)
 
     def _after_pause(self, parent: Block, entered_at: int, now: Instant) -> int:
         """When the interval between blocks is over, whatever the parent's author claims.
@@ -57,10 +73,7 @@ class Ordering:
         chain = self._tree.chain(record.high_qc.block_id)
         assert chain is not None
         parent = self._parent(chain)
-        rules = self._rules
-        collections = self._payload.select(
-            self._tree.ordered(chain), rules.max_block_collections, rules.max_block_bytes
-        )
+        collections, attests = self._contents(record.epoch, chain)
         return Block(
             record.epoch,
             record.round,
@@ -69,14 +82,29 @@ class Ordering:
             record.high_qc,
             newer_tc(record),
             collections,
-            b"",
+            attests,
             max(now.unix_ms, parent.timestamp_ms + 1),
             author,
         )
 
+    def _contents(self, epoch: int, chain: list[Block]) -> tuple[tuple[bytes, ...], bytes]:
+        """Collections and attestation; neither in a suffix block (Ep3)."""
+        if self._epoch_end.on(chain) is not None:
+            return (), b""
+        rules = self._rules
+        collections = self._payload.select(
+            self._tree.ordered(chain), rules.max_block_collections, rules.max_block_bytes
+        )
+        digest = self._payload.next_committee()
+        return collections, attestation(epoch + 1, digest) if digest is not None else b""
+
     def judge(self, block: Block, chain: list[Block], now: Instant) -> Refusal | None:
         """V5: whether the block is well-formed on top of its ancestors."""
         parent = self._parent(chain)
+        if self._epoch_end.on(chain) is not None and (block.collections or block.attestation):
+            return Refusal("Ep3", "a block above the last one of its epoch is not empty")
+        if block.attestation and attested(block) is None:
+            return Refusal("Ep2", "what it attests is no committee of the next epoch")
         if block.height != parent.height + 1:
             return Refusal("V5", "the height is not the parent's plus one")
         if block.timestamp_ms <= parent.timestamp_ms:

@@ -7,18 +7,20 @@ own sender through `step`, after the save, like everybody's. `deadline` says whe
 Rules live where they can be read in one piece. This module connects them, in a message's order:
 
     verifier    may it be believed         aggregator  ballots into certificates
-    ordering    what a good block is       safety      what may be signed; the only key
+    ordering    what a good block is       proposals   this round's: made, judged, voted for
+    safety      what may be signed; the only key    epochs    where this one ends
     committer   what is final, in order    blocktree   ancestors, and what they ordered
     catchup     what is missing            fetcher     whom to ask, when      server  who asks me
     pacemaker   which round, until when    reminder    what to say again, to whom
 """
 
-from consensus.aggregator import Aggregator, Evidence
+from consensus.aggregator import Aggregator
 from consensus.blocktree import BlockTree
 from consensus.bls import Crypto, Signer
 from consensus.catchup import Catchup
 from consensus.committee import Committee
 from consensus.committer import Committer
+from consensus.epochs import EpochEnd
 from consensus.fetcher import Fetcher
 from consensus.interface import History, Instant, NoticeKind, Payload, Ready, Recovered
 from consensus.messages import (
@@ -36,11 +38,18 @@ from consensus.messages import (
 from consensus.ordering import Ordering
 from consensus.outbox import Outbox
 from consensus.pacemaker import Pacemaker
+from consensus.proposals import Proposals
 from consensus.reminder import Reminder
 from consensus.rules import Rules
 from consensus.safety import Follower, Refusal, Safety, SafetyRecord
 from consensus.server import Server
-from consensus.types import Block, QuorumCertificate, TimeoutCertificate
+from consensus.types import (
+    Block,
+    CommitCertificate,
+    QuorumCertificate,
+    TimeoutCertificate,
+    genesis_qc,
+)
 from consensus.verifier import Verifier
 
 
@@ -68,25 +77,39 @@ class Replica:
         self._now = now
         self._out = Outbox()
         record, proof = recovered.record, recovered.head_proof
+        root = recovered.root or genesis_qc(chain_id)
         self.safety: Safety = Follower(record)
         if me is not None and signer is not None:
             self.safety = Safety(me, chain_id, signer, record)
         self.pacemaker = Pacemaker(committee, rules, record.round, now.monotonic_ms)
         self.aggregator = Aggregator(committee, chain_id, crypto)
-        self.verifier = Verifier(committee, chain_id, rules, crypto)
+        self.verifier = Verifier(committee, chain_id, rules, crypto, root)
         self.verifier.remember(record.high_qc)
-        self.tree = BlockTree(recovered.head, recovered.recent, rules.digest_window_heights)
+        window = rules.digest_window_heights
+        self.tree = BlockTree(recovered.head, recovered.recent, window)
+        self.epoch_end = EpochEnd(committee, window, recovered.recent, recovered.head)
         for block in sorted(recovered.uncommitted, key=lambda block: block.height):
             self.tree.add(block)
-        self.committer = Committer(self.tree, self._out, proof.certificate if proof else None)
+        certificate = proof.certificate if proof is not None else None
+        if certificate is not None and certificate.epoch != committee.epoch:
+            certificate = None
+        self.committer = Committer(self.tree, self._out, self.epoch_end, certificate)
         self._reminder = Reminder(me, self.safety, self.committer, self._out, rules)
         self.fetcher = Fetcher(committee.size, me, rules.base_timeout_ms // 2)
-        self._catchup = Catchup(self.tree, self.committer, self.fetcher, self.verifier, self._out)
+        self.catchup = Catchup(
+            self.tree,
+            self.committer,
+            self.fetcher,
+            self.verifier,
+            self._out,
+            self.epoch_end,
+            rules.base_timeout_ms // 4,
+        )
         self._server = Server(self.tree, history, rules.base_timeout_ms)
-        self._ordering = Ordering(rules, payload, self.tree)
-        self._proposals: dict[int, Proposal] = {}
-        self._accused_round = 0
-        self._proposed_round = 0
+        self._ordering = Ordering(rules, payload, self.tree, self.epoch_end, me)
+        self._proposals = Proposals(
+            me, self.safety, self.tree, self._ordering, self.committer, payload, self._out
+        )
         self._repeated_round = 0
         self._settled = (self.head.height, self.round)
         self._resume()
@@ -114,8 +137,19 @@ class Replica:
         return self.committee.leader(self.round)
 
     @property
+    def ended(self) -> CommitCertificate | None:
+        """Ep3: what ended the epoch: nothing is signed any more, and nothing but requests heard."""
+        return self.committer.ended
+
+    @property
     def deadline(self) -> int:
         """When to tick next, in monotonic milliseconds."""
+        if self.ended is not None:
+            return self._clock + self._rules.idle_heartbeat_ms
+        if self.me is None:
+            asks_at = self.fetcher.deadline
+            follows_at = self.catchup.follow_at
+            return max(self._clock, follows_at if asks_at is None else min(asks_at, follows_at))
         working = self.pacemaker.working
         wanted_in = self._ordering.wanted_in_ms(self._now)
         times = (
@@ -142,6 +176,8 @@ class Replica:
     def step(self, sender: int, message: Message, now: Instant) -> None:
         """A message from a member. `InvalidMessage` is its fault; what was verified is kept."""
         self._now = now
+        if self.ended is not None and not isinstance(message, BlockRequest | SyncRequest):
+            return
         try:
             self._dispatch(sender, message)
         finally:
@@ -162,37 +198,46 @@ class Replica:
             case BlockRequest():
                 self._send_reply(sender, self._server.blocks(sender, message, self._clock))
             case BlockReply():
-                self._catchup.on_block_reply(message, self.record.high_qc)
+                self.catchup.on_block_reply(message, self.record.high_qc)
                 self._after_blocks()
             case SyncRequest():
                 self._send_reply(sender, self._server.committed(sender, message, self._clock))
             case SyncReply():
-                self._catchup.on_sync_reply(sender, message, self.record.high_qc, self._clock)
+                self.catchup.on_sync_reply(sender, message, self.record.high_qc, self._clock)
                 self._after_blocks()
 
     def tick(self, now: Instant) -> None:
         """Time has passed: timers, proposals, requests to repeat."""
         self._now = now
-        if self.pacemaker.expired(self._clock):
+        if self.me is None:
+            self.catchup.follow(self._clock)
+        elif self.pacemaker.expired(self._clock):
             self._time_out()
         halfway = self.pacemaker.working and self._clock >= self.pacemaker.halfway
         if halfway and self._repeated_round < self.round:
             self._repeated_round = self.round
             self._out.ready.offer_to = self.leader
             self._reminder.repeat(None, self.head)
-        self._try_vote()
+        self._proposals.try_vote(self.round, self._now)
         self._advance()
 
     def collections_arrived(self, now: Instant) -> None:
         """The payload holds more than before: vote or propose if that was what was missing."""
         self._now = now
-        self._try_vote()
+        self._proposals.try_vote(self.round, self._now)
         self._advance()
 
     def peer_up(self, member: int, now: Instant) -> None:
         """E4: a link came up; what was sent before it did is lost, so say again where I am."""
         self._now = now
         self._reminder.greet(member, self.head)
+
+    def learn_end(self, certificate: CommitCertificate, now: Instant) -> None:
+        """Ep4: somebody in a later epoch proves how this one ended; the blocks may be missing."""
+        self._now = now
+        self.verifier.believe_commit(certificate)
+        self.committer.observe_commit(certificate)
+        self._advance()
 
     @property
     def _clock(self) -> int:
@@ -201,16 +246,17 @@ class Replica:
     def _advance(self) -> None:
         """After every event: propose if it is time, ask for what is missing now."""
         self._settle()
+        if self.ended is not None:
+            return
         if self._has_work():
             self.pacemaker.work_arrived(self._clock)
         else:
             self.pacemaker.rest()
         propose_at = self._propose_at()
         if propose_at is not None and self._clock >= propose_at:
-            self._propose()
-        proposal = self._proposals.get(self.round)
-        parent = proposal.block.qc if proposal is not None else None
-        self._catchup.fetch_missing(self.record.high_qc, parent, self.round, self._clock)
+            self._proposals.propose(self._now)
+        parent = self._proposals.parent(self.round)
+        self.catchup.fetch_missing(self.record.high_qc, parent, self.round, self._clock)
 
     def _settle(self) -> None:
         """T3, Q3: what a commit or a new round makes superfluous."""
@@ -226,6 +272,7 @@ class Replica:
         return (
             self.round in self._proposals
             or self.record.high_qc.round > self.head.round
+            or self.epoch_end.last is not None
             or self._ordering.wanted_in_ms(self._now) == 0
             or self._payload.has_work()
         )
@@ -235,9 +282,6 @@ class Replica:
         if self.record.highest_timeout_round == self.round:
             self.pacemaker.timed_out = True
             self.pacemaker.deadline = self._clock
-        proposal = self.record.last_proposal
-        if proposal is not None and proposal.block.round == self.round:
-            self._proposed_round = self.round
         self._reminder.repeat(None, self.head)
         self._after_blocks()
         self._advance()
@@ -246,71 +290,23 @@ class Replica:
 
     def _propose_at(self) -> int | None:
         """P2: when to propose in this round; None when that is not mine to do, or is done."""
-        if self.leader != self.me or self._proposed_round >= self.round:
+        if self.leader != self.me or self._proposals.proposed_round >= self.round:
             return None
         return self._ordering.propose_at(self.record, self.pacemaker.entered_at, self._now)
-
-    def _propose(self) -> None:
-        assert self.me is not None
-        self._proposed_round = self.round
-        block = self._ordering.next_block(self.record, self.me, self._now)
-        proposal = self.safety.propose(block)
-        if isinstance(proposal, Refusal):
-            self._out.refused(block, proposal)
-            return
-        self._out.notice_block(NoticeKind.PROPOSED, proposal.block)
-        self._out.send(None, proposal)
 
     def _on_proposal(self, sender: int, proposal: Proposal) -> None:
         block = proposal.block
         self.verifier.check_epoch(block.epoch)
         if block.round < self.round:
             self._reminder.answer(sender, self._clock)
-        known = self._proposals.get(block.round)
-        if block.round < self.round - 1 or block.round <= self._accused_round:
-            return
-        if known is not None and known.block.id == block.id:
+        if not self._proposals.is_news(proposal, self.round):
             return
         self.verifier.check_proposal(proposal)
         self._learn_qc(block.qc)
         if block.tc is not None:
             self._learn_tc(block.tc)
-        if known is not None:
-            self._equivocation(known, proposal)
-        elif block.round >= self.round - 1:
-            self._proposals[block.round] = proposal
+        if self._proposals.add(proposal, self.round):
             self._after_blocks()
-
-    def _equivocation(self, known: Proposal, second: Proposal) -> None:
-        """V6: two proposals for a round are evidence, once; the second gets no vote."""
-        block = second.block
-        self._accused_round = block.round
-        self._out.evidence(Evidence(block.epoch, block.round, block.author, known, second))
-
-    def _try_vote(self) -> None:
-        """V4, V5: vote for this round's proposal once everything it needs is here."""
-        proposal = self._proposals.get(self.round)
-        if self.me is None or proposal is None:
-            return
-        block = proposal.block
-        chain = self.tree.chain(block.parent_id)
-        if self.record.last_voted_round >= block.round or chain is None:
-            return
-        refusal = self._ordering.judge(block, chain, self._now)
-        if refusal is not None:
-            self._out.refused(block, refusal)
-        if refusal is not None or block.id not in self.tree:
-            return
-        missing = [digest for digest in block.collections if not self._payload.holds(digest)]
-        if missing:
-            self._out.ready.want += [(digest, (block.author,)) for digest in missing]
-            return
-        vote = self.safety.vote(block)
-        if isinstance(vote, Refusal):
-            self._out.refused(block, vote)
-            return
-        self._out.notice_block(NoticeKind.VOTED, block)
-        self._out.send(None, vote)
 
     def _on_vote(self, sender: int, vote: Vote) -> None:
         self.verifier.check_epoch(vote.epoch)
@@ -334,7 +330,7 @@ class Replica:
         if round <= self.round + self._rules.round_window:
             return True
         if self.fetcher.ahead(sender, self.committee.weight) >= self.committee.echo_weight:
-            self._catchup.start_sync("members are beyond my window", self.round, self._clock)
+            self.catchup.start_sync("members are beyond my window", self.round, self._clock)
         return False
 
     # ------------------------------------------------------------------ certificates
@@ -380,7 +376,7 @@ class Replica:
         self.pacemaker.enter(round, by_timeout, self._clock)
         why = "timeout certificate" if by_timeout else "quorum certificate"
         self._out.notice(NoticeKind.ROUND_ENTERED, round, member=self.leader, detail=why)
-        self._proposals = {at: p for at, p in self._proposals.items() if at >= round - 1}
+        self._proposals.drop_below(round - 1)
         self.verifier.forget_below(round - 2 * self._rules.round_window)
         self.verifier.remember(self.record.high_qc)
 
@@ -388,9 +384,9 @@ class Replica:
         """L1: commit-vote for the newest certified block once its header chain is known."""
         qc = self.record.high_qc
         chain = self.tree.chain(qc.block_id)
-        if not chain:
+        if not chain or self.ended is not None:
             return
-        vote = self.safety.commit_vote(chain[-1], qc)
+        vote = self.safety.commit_vote(chain[-1], qc, self.epoch_end.on(chain))
         if not isinstance(vote, Refusal):
             self._out.notice_block(NoticeKind.COMMIT_VOTED, chain[-1])
             self._out.send(None, vote)
@@ -435,12 +431,11 @@ class Replica:
 
     def _after_blocks(self) -> None:
         """More blocks are known: try again what waited for them."""
-        for proposal in self._proposals.values():
-            self.committer.keep_proposed(proposal.block, self.record.high_qc)
+        self._proposals.keep_blocks()
         self.committer.retry()
         self.committer.observe_qc(self.record.high_qc)
         self._try_commit_vote()
-        self._try_vote()
+        self._proposals.try_vote(self.round, self._now)
 
     def _send_reply(self, to: int, reply: Message | None) -> None:
         if reply is not None:

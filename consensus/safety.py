@@ -11,7 +11,8 @@ its own.
 from dataclasses import dataclass, replace
 
 from consensus.bls import Signer
-from consensus.codec import Reader, decode_whole, optional, u64
+from consensus.codec import ZERO_HASH, Reader, decode_whole, optional, u64
+from consensus.epochs import LastBlock
 from consensus.errors import InvalidMessage
 from consensus.messages import (
     Certificates,
@@ -239,8 +240,13 @@ class Safety:
             return Refusal("V3", "the block's QC has not been processed")
         return None
 
-    def commit_vote(self, block: Block, qc: QuorumCertificate) -> CommitVote | Refusal:
-        """L1, T1: a commit vote for a block that `qc` certifies and that is locked."""
+    def commit_vote(
+        self, block: Block, qc: QuorumCertificate, end: LastBlock | None = None
+    ) -> CommitVote | Refusal:
+        """L1, T1: a commit vote for a block that `qc` certifies and that is locked.
+
+        Ep3: at the `end` of an epoch and above it, it names the last block and what follows.
+        """
         record = self.record
         assert qc.block_id == block.id
         assert qc.round == block.round
@@ -250,15 +256,15 @@ class Safety:
             return Refusal("T1", f"already timed out in round {record.highest_timeout_round}")
         if qc.round <= record.last_commit_vote_round:
             return Refusal("L1", f"already commit-voted in round {record.last_commit_vote_round}")
-        next_committee = bytes(32)
+        named, next_committee = end if end is not None else (block, ZERO_HASH)
         signed = CommitCertificate.signed_bytes(
-            self._chain_id, block.epoch, block.round, block.height, block.id, next_committee
+            self._chain_id, block.epoch, block.round, named.height, named.id, next_committee
         )
         vote = CommitVote(
             block.epoch,
             block.round,
-            block.height,
-            block.id,
+            named.height,
+            named.id,
             next_committee,
             self._me,
             self._signer.sign(signed),
@@ -310,7 +316,9 @@ class Follower(Safety):
         """Never."""
         return WATCHING
 
-    def commit_vote(self, block: Block, qc: QuorumCertificate) -> CommitVote | Refusal:
+    def commit_vote(
+        self, block: Block, qc: QuorumCertificate, end: LastBlock | None = None
+    ) -> CommitVote | Refusal:
         """Never."""
         return WATCHING
 

@@ -54,6 +54,8 @@ class Server:
         proof: CommitProof | None = None
         room = MAX_REPLY_BYTES
         while (run := self._next_run(member, request.from_height + len(blocks), now)) is not None:
+            if blocks and run[0][0].epoch != blocks[0].epoch:
+                break  # whoever asks has yet to learn of the next committee
             room -= sum(len(block.encode()) for block in run[0])
             too_many = len(blocks) + len(run[0]) > MAX_BLOCKS_PER_REPLY
             if too_many or (blocks and room < 0):

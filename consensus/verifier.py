@@ -30,8 +30,16 @@ class Verifier:
     the others say nothing new and their bytes are never kept or passed on.
     """
 
-    def __init__(self, committee: Committee, chain_id: bytes, rules: Rules, crypto: Crypto) -> None:
+    def __init__(
+        self,
+        committee: Committee,
+        chain_id: bytes,
+        rules: Rules,
+        crypto: Crypto,
+        root: QuorumCertificate,
+    ) -> None:
         self._committee = committee
+        self._root = root
         self._chain_id = chain_id
         self._rules = rules
         self._crypto = crypto
@@ -80,7 +88,7 @@ class Verifier:
         """The verified certificate of this round and block: this one, or one known before."""
         known = self._verified.get((qc.round, qc.block_id))
         if known is None:
-            lightclient.verify_qc(self._committee, self._chain_id, qc, self._crypto)
+            lightclient.verify_qc(self._committee, self._chain_id, qc, self._crypto, self._root)
             self.remember(qc)
             known = qc
         return known
@@ -89,7 +97,7 @@ class Verifier:
         """Every TC is verified: two of one round may differ in what they let a leader do (V2)."""
         if tc == self._last_tc:
             return
-        lightclient.verify_tc(self._committee, self._chain_id, tc, self._crypto)
+        lightclient.verify_tc(self._committee, self._chain_id, tc, self._crypto, self._root)
         self.remember(tc.high_qc)
         self._last_tc = tc
 
@@ -102,6 +110,7 @@ class Verifier:
         for block in blocks:
             if block.parent_id != parent.id or block.height != parent.height + 1:
                 raise InvalidMessage("Y2: the blocks of a range do not extend my committed head")
+            self.check_epoch(block.epoch)
             parent = block
         if proof.block_id != parent.id:
             raise InvalidMessage("Y2: the proof of a range is of another block")

@@ -222,6 +222,10 @@ class StubPayload:
         self.waiting: list[bytes] = []
         self.ordered: set[bytes] = set()
         self.wanted_at: int | None = None
+        self.next: bytes | None = None
+
+    def next_committee(self) -> bytes | None:
+        return self.next
 
     def add(self, digest: bytes, size: int = 100) -> None:
         if digest not in self.sizes:

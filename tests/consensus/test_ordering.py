@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from consensus.blocktree import BlockTree
+from consensus.epochs import EpochEnd
 from consensus.interface import Instant
 from consensus.ordering import Ordering
 from consensus.rules import Rules
@@ -22,7 +23,8 @@ class Desk:
     def __init__(self, rules: Rules = RULES) -> None:
         self.payload = StubPayload()
         self.tree = BlockTree(GENESIS, (), rules.digest_window_heights)
-        self.ordering = Ordering(rules, self.payload, self.tree)
+        ending = EpochEnd(FOUR.committee, rules.digest_window_heights, (), GENESIS)
+        self.ordering = Ordering(rules, self.payload, self.tree, ending, 0)
         self.record = SafetyRecord.initial(CHAIN)
 
     def propose_at(self, entered_at: int = 4_900) -> int | None:
