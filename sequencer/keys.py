@@ -99,7 +99,7 @@ def create_keys(
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, text in files.items():
-            _write(place / name, text)
+            write_private(place / name, text)
     except OSError as error:
         raise ConfigError(f"{place} cannot be written: {error.strerror}") from None
     return public
@@ -153,7 +153,7 @@ def _new_l1_key() -> bytes:
     return bytes(PrivateKey().secret)
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Readable by its owner alone, and whole or not there."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

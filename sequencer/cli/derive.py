@@ -12,8 +12,14 @@ import click
 
 from sequencer.cli.errors import CommandError, NegativeResult
 from sequencer.cli.logfile import write_entries
-from sequencer.cli.offline import load_genesis
-from sequencer.cli.options import EXISTING_FILE, FILE, json_option, print_fields, print_json
+from sequencer.cli.options import (
+    EXISTING_FILE,
+    FILE,
+    json_option,
+    load_genesis,
+    print_fields,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from sequencer.genesis import Genesis

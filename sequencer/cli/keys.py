@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sequencer.cli.errors import CommandError
+from sequencer.cli.guard import guard
 from sequencer.cli.options import (
     EXISTING_FILE,
     directory_option,
@@ -28,6 +29,9 @@ def keys() -> None:
     They lie in DIR/keys, encrypted (EIP-2335, Web3 secret storage); public.json beside them holds
     what others may know.
     """
+
+
+keys.add_command(guard)
 
 
 @keys.command(

@@ -14,12 +14,12 @@ from sequencer.cli.options import (
     FILE,
     directory_option,
     json_option,
+    load_genesis,
     print_fields,
     print_json,
 )
 
 if TYPE_CHECKING:
-    from sequencer.genesis import Genesis
     from sequencer.ledger import Ledger
     from sequencer.store.lmdb import LmdbStore
 
@@ -64,17 +64,6 @@ def verify(receipt: Path, genesis_file: Path, as_json: bool) -> None:
         f"proved: {found['id']} ({len(verified.transaction)} bytes of namespace "
         f"{verified.namespace}) is ordered at height {verified.height}"
     )
-
-
-def load_genesis(path: Path) -> "Genesis":
-    """The genesis of a file, or one line about what is wrong with it."""
-    from sequencer.config import ConfigError
-    from sequencer.genesis import Genesis
-
-    try:
-        return Genesis.load(path)
-    except ConfigError as error:
-        raise CommandError(str(error)) from None
 
 
 @click.command(

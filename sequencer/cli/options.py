@@ -4,11 +4,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
 from sequencer.cli.errors import CommandError, NegativeResult
+
+if TYPE_CHECKING:
+    from sequencer.genesis import Genesis
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -138,6 +141,17 @@ def parse_hash(text: str) -> bytes:
     if len(value) != 32:
         raise CommandError(f"{text!r} is no hash: 64 hex digits, with or without 0x")
     return value
+
+
+def load_genesis(path: Path) -> "Genesis":
+    """The genesis of a file, or one line about what is wrong with it."""
+    from sequencer.config import ConfigError
+    from sequencer.genesis import Genesis
+
+    try:
+        return Genesis.load(path)
+    except ConfigError as error:
+        raise CommandError(str(error)) from None
 
 
 @contextmanager

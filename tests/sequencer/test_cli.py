@@ -9,10 +9,8 @@ from typing import Any
 import click
 import orjson
 import pytest
-from click.testing import CliRunner, Result
 from eth_hash.auto import keccak
 
-from sequencer import keystore
 from sequencer.cli import COMMANDS, main
 from sequencer.cli.doctor import _check_clock
 from sequencer.collection import Collection, transaction_id
@@ -20,38 +18,11 @@ from sequencer.genesis import Genesis, L1Settings
 from sequencer.ledger import Ledger
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, LogEntry, next_log_root
 from sequencer.store.lmdb import LmdbStore
+from tests.sequencer.commands import PASSWORD, cheap_keys, good, run, wrong  # noqa: F401
 from tests.sequencer.ordering_node import BLOCK_MS, START_MS, OrderingNode, genesis_of_one
 from tests.sequencer.rpc_fixtures import ROLLUP, in_background, signed
 
 NOBODY = "http://127.0.0.1:1"
-PASSWORD = "correct horse"
-
-
-def run(*arguments: str | Path, **environment: str) -> Result:
-    """Run a command in this process."""
-    given = [str(argument) for argument in arguments]
-    return CliRunner().invoke(main, given, env={"SEQUENCER_PASSWORD": None, **environment})
-
-
-def good(*arguments: str | Path, **environment: str) -> str:
-    """Run a command that must succeed; its stdout."""
-    result = run(*arguments, **environment)
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result.stdout
-
-
-def wrong(code: int, *arguments: str | Path, **environment: str) -> str:
-    """Run a command that must end with this code and one line on stderr; that line."""
-    result = run(*arguments, **environment)
-    assert result.exit_code == code, result.output + repr(result.exception)
-    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    return result.stderr.strip()
-
-
-@pytest.fixture(autouse=True)
-def cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Derive keys from passwords in a millisecond."""
-    monkeypatch.setattr(keystore, "SCRYPT_ROUNDS", keystore.LIGHT_SCRYPT_ROUNDS)
 
 
 @pytest.fixture

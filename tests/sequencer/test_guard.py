@@ -1,14 +1,26 @@
 """Keys that have signed do not start on data that does not know what."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from consensus.safety import SafetyRecord
+from consensus.safety import EVERY_ROUND, SafetyRecord, Watermarks
 from sequencer.config import ConfigError
-from sequencer.guard import SIGNED_FILE, require_memory
+from sequencer.guard import (
+    SIGNED_FILE,
+    Protection,
+    export_protection,
+    import_protection,
+    imported,
+    require_memory,
+)
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import META_SAFETY, Table
+from sequencer.store.seam import WriteBatch
 
 CHAIN, OTHER = b"c" * 32, b"o" * 32
 
@@ -52,3 +64,115 @@ def test_another_chain_is_another_memory(home: Path) -> None:
     require_memory(home, CHAIN, MemoryStore(CHAIN), False)
     require_memory(home, OTHER, MemoryStore(OTHER), False)
     assert len((home / "keys" / SIGNED_FILE).read_text().split()) == 2
+
+
+# ---------------------------------------------------------------- a member that moves
+
+ME, SOMEBODY = b"i" * 32, b"j" * 32
+SIGNED = Watermarks(2, voted=7, timeout=5, commit_vote=6, proposed=9)
+
+
+def with_record(record: SafetyRecord) -> MemoryStore:
+    store = MemoryStore(CHAIN)
+    writes = WriteBatch()
+    writes.put(Table.META, META_SAFETY, record.encode())
+    store.save(writes)
+    return store
+
+
+def record_in(store: MemoryStore) -> SafetyRecord:
+    saved = store.get(Table.META, META_SAFETY)
+    assert saved is not None
+    return SafetyRecord.decode(saved)
+
+
+def test_what_a_record_signed_is_exported_and_read_back(tmp_path: Path, home: Path) -> None:
+    record = replace(SafetyRecord.initial(CHAIN, 2), last_voted_round=7, highest_timeout_round=5)
+    found = export_protection(home, CHAIN, ME, with_record(record))
+    (tmp_path / "moved.json").write_text(found.dump())
+    assert Protection.load(tmp_path / "moved.json") == found
+    assert found == Protection(CHAIN, ME, Watermarks(2, voted=7, timeout=5))
+
+
+def test_with_a_protection_a_member_starts_on_empty_data_and_signs_nothing_covered(
+    home: Path,
+) -> None:
+    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    import_protection(home, Protection(CHAIN, ME, SIGNED), ME)
+    store = MemoryStore(CHAIN)
+    assert require_memory(home, CHAIN, store, False) == SIGNED
+    record = record_in(store)
+    assert record.epoch == 0
+    assert record.last_voted_round == record.highest_timeout_round == EVERY_ROUND
+    later = SafetyRecord.initial(CHAIN, 2).raised(SIGNED)
+    assert (later.last_voted_round, later.highest_timeout_round) == (9, 5)
+
+
+def test_a_protection_raises_a_record_that_is_there_and_never_lowers_it(home: Path) -> None:
+    store = with_record(
+        replace(SafetyRecord.initial(CHAIN, 2), last_voted_round=3, highest_timeout_round=8)
+    )
+    import_protection(home, Protection(CHAIN, ME, SIGNED), ME)
+    require_memory(home, CHAIN, store, False)
+    record = record_in(store)
+    assert (record.last_voted_round, record.highest_timeout_round) == (9, 8)
+
+
+def test_a_second_import_never_lowers_the_first(home: Path) -> None:
+    import_protection(home, Protection(CHAIN, ME, SIGNED), ME)
+    for older in (Watermarks(1, 99, 99, 99, 99), Watermarks(2, 1, 6, 1, 1)):
+        import_protection(home, Protection(CHAIN, ME, older), ME)
+    assert imported(home, CHAIN) == replace(SIGNED, timeout=6)
+    exported = export_protection(home, CHAIN, ME, with_record(SafetyRecord.initial(CHAIN)))
+    assert exported.marks == replace(SIGNED, timeout=6)
+
+
+def test_a_protection_of_another_member_is_refused(home: Path) -> None:
+    with pytest.raises(ConfigError, match="is of identity"):
+        import_protection(home, Protection(CHAIN, SOMEBODY, SIGNED), ME)
+    assert imported(home, CHAIN) is None
+
+
+def test_a_protection_of_another_chain_holds_nothing_back(home: Path) -> None:
+    import_protection(home, Protection(OTHER, ME, SIGNED), ME)
+    store = MemoryStore(CHAIN)
+    assert require_memory(home, CHAIN, store, False) is None
+    assert record_in(store) == SafetyRecord.initial(CHAIN)
+
+
+def test_without_any_memory_there_is_nothing_to_export(home: Path) -> None:
+    with pytest.raises(ConfigError, match="no record"):
+        export_protection(home, CHAIN, ME, MemoryStore(CHAIN))
+
+
+SPOILED: dict[str, Callable[[Any], object]] = {
+    "another format": lambda v: v["metadata"].update(format="eip-3076"),
+    "another version": lambda v: v["metadata"].update(version=2),
+    "a short chain id": lambda v: v["metadata"].update(chain_id="00"),
+    "two members": lambda v: v["data"].append(v["data"][0]),
+    "no epochs": lambda v: v["data"][0].update(epochs=[]),
+    "too many epochs": lambda v: v["data"][0].update(epochs=v["data"][0]["epochs"] * 4_097),
+    "a round below zero": lambda v: v["data"][0]["epochs"][0].update(vote_round=-1),
+    "a round beyond 64 bits": lambda v: v["data"][0]["epochs"][0].update(vote_round=1 << 64),
+    "a round that is true": lambda v: v["data"][0]["epochs"][0].update(vote_round=True),
+    "a field too few": lambda v: v["data"][0]["epochs"][0].pop("vote_round"),
+    "no metadata": lambda v: v.pop("metadata"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_spoiled_protection_file_is_one_sentence(
+    tmp_path: Path, spoil: Callable[[Any], object]
+) -> None:
+    value = json.loads(Protection(CHAIN, ME, SIGNED).dump())
+    spoil(value)
+    file = tmp_path / "moved.json"
+    file.write_text(json.dumps(value))
+    with pytest.raises(ConfigError, match="is no protection file"):
+        Protection.load(file)
+
+
+def test_no_json_is_no_protection_file(tmp_path: Path) -> None:
+    (tmp_path / "moved.json").write_bytes(b"\xff{")
+    with pytest.raises(ConfigError, match="is no protection file"):
+        Protection.load(tmp_path / "moved.json")
