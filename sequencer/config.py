@@ -5,15 +5,18 @@ is said at once, a sentence each.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from consensus.rules import Rules
+from net.libp2p.identity import parse_multiaddr
 
 CONFIG_FILE: Final = "node.toml"
 MAX_FILE_BYTES: Final = 1 << 20
+MAX_PEERS: Final = 128
+"""Peers that `network.peers` may name."""
 POLICIES: Final = ("ethereum", "opaque")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -42,14 +45,35 @@ def parse_address(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Where the other members reach this node."""
+    """Where the other members reach this node, and whom it dials beside those of the genesis.
+
+    `peers` are multiaddresses with peer ids: whoever is there helps a node that joins.
+    """
 
     listen: str = "0.0.0.0:9000"
+    peers: tuple[str, ...] = ()
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of `listen`."""
         return parse_address(self.listen)
+
+    @property
+    def peer_addresses(self) -> dict[str, tuple[str, int]]:
+        """Host and port of each of `peers` by its peer id."""
+        return {peer: (host, port) for host, port, peer in map(parse_multiaddr, self.peers)}
+
+    def violations(self) -> list[str]:
+        """What is wrong with `peers`, a sentence each."""
+        found = []
+        if len(self.peers) > MAX_PEERS:
+            found.append(f"network.peers names {len(self.peers)} peers, {MAX_PEERS} is the most")
+        for peer in self.peers[:MAX_PEERS]:
+            try:
+                parse_multiaddr(peer)
+            except ValueError as error:
+                found.append(f"network.peers: {error}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +184,7 @@ class NodeConfig:
                 found.append(f"{section}.listen: {error}")
         if self.log.level not in LOG_LEVELS:
             found.append(f"log.level is {self.log.level!r}, not one of {', '.join(LOG_LEVELS)}")
+        found += self.network.violations()
         found += _bad_urls({"l1.url": self.l1.url})
         found += self._bad_numbers()
         for number, namespace in self.namespaces.items():
@@ -208,11 +233,12 @@ def write_default(
     listen: str | None = None,
     rpc: str | None = None,
     l1_url: str | None = None,
+    peers: Sequence[str] = (),
 ) -> NodeConfig:
     """Write `node.toml` with defaults for what is not given; `ConfigError`."""
     config = NodeConfig(
         name or directory.resolve().name or "node",
-        NetworkConfig(listen) if listen else NetworkConfig(),
+        NetworkConfig(listen or NetworkConfig().listen, tuple(peers)),
         RpcConfig(rpc) if rpc else RpcConfig(),
         L1Config(l1_url) if l1_url else L1Config(),
     )
@@ -250,6 +276,8 @@ def _section(
             found.append(f"there is no setting {name}")
         elif is_dataclass(types[key]):
             values[key] = _section(types[key], value, name, found, {})
+        elif types[key] == Strings and _are_strings(value):
+            values[key] = tuple(value)
         elif type(value) is not types[key]:
             found.append(f"{name} is {value!r}, it has to be {_KINDS[types[key]]}")
         else:
@@ -257,7 +285,13 @@ def _section(
     return kind(**values) if len(found) == before else None
 
 
-_KINDS: Final[dict[type, str]] = {
+def _are_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+Strings = tuple[str, ...]
+_KINDS: Final[dict[object, str]] = {
+    Strings: "a list of strings",
     str: "a string in quotes",
     int: "a whole number",
     bool: "true or false",
@@ -301,7 +335,9 @@ def _dump_section(name: str, section: Any) -> list[str]:
     return ["", f"[{name}]", *values]
 
 
-def _toml(value: str | int | bool) -> str:
+def _toml(value: str | int | bool | Strings) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

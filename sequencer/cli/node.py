@@ -1,15 +1,20 @@
 """Commands of an operator: `init` and `start`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sequencer.cli.errors import CommandError
 from sequencer.cli.options import (
     directory_option,
+    parse_hash,
     password_option,
     read_password,
 )
+
+if TYPE_CHECKING:
+    from sequencer.genesis import Genesis
 
 MAX_GENESIS_BYTES = 16 * 1024 * 1024
 FETCH_TIMEOUT_S = 20.0
@@ -17,7 +22,8 @@ FETCH_TIMEOUT_S = 20.0
 
 @click.command(
     epilog="Example: sequencer init --genesis https://example.org/genesis.json --dir node0 "
-    "--listen 0.0.0.0:9000 --rpc 127.0.0.1:8545 --l1 https://l1.example.org",
+    "--chain-id 1592f172.. --listen 0.0.0.0:9000 --l1 https://l1.example.org "
+    "--peer /dns4/bob.example/tcp/9000/p2p/12D3KooW..",
 )
 @click.option("--genesis", "source", required=True, help="The network's genesis: a file or a URL.")
 @directory_option
@@ -25,6 +31,14 @@ FETCH_TIMEOUT_S = 20.0
 @click.option("--rpc", help="Where to serve clients, host:port.")
 @click.option("--l1", help="The JSON-RPC of an L1 node, http(s)://..")
 @click.option("--name", help="What this node calls itself in logs and status.")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="MULTIADDR",
+    help="A node to connect to beside the members of the genesis, with its peer id; repeat it.",
+)
+@click.option("--chain-id", "pinned", help="The chain id that the genesis must have, in hex.")
 def init(
     source: str,
     directory: Path,
@@ -32,10 +46,13 @@ def init(
     rpc: str | None,
     l1: str | None,
     name: str | None,
+    peers: tuple[str, ...],
+    pinned: str | None,
 ) -> None:
     """Prepare a directory for a node: the network's genesis and a node.toml with defaults.
 
-    What is there already is not overwritten.
+    The chain id covers committee and rules: learn it by another way than the file, and compare it
+    or give it as --chain-id.  What is there already is not overwritten.
     """
     from sequencer.config import ConfigError, write_default
     from sequencer.genesis import Genesis
@@ -45,19 +62,30 @@ def init(
         genesis = Genesis.parse(data)
     except ConfigError as error:
         raise CommandError(f"{source} is no genesis: {error}") from None
+    _check_pinned(genesis, source, pinned)
     for file in ("genesis.json", "node.toml"):
         if (directory / file).exists():
             raise CommandError(f"{directory / file} exists; choose another --dir, or remove it")
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        write_default(directory, name=name, listen=listen, rpc=rpc, l1_url=l1)
+        write_default(directory, name=name, listen=listen, rpc=rpc, l1_url=l1, peers=peers)
     except ConfigError as error:
         raise CommandError(str(error)) from None
     (directory / "genesis.json").write_bytes(data)
     click.echo(f"prepared {directory} for chain {genesis.chain_id.hex()}")
+    if pinned is None and source.startswith("http"):
+        click.echo("compare this chain id with what the other operators say; a URL proves nothing")
     if not (directory / "keys").exists():
         click.echo(f"next: sequencer keys new --dir {directory}")
     click.echo(f"then: sequencer doctor --dir {directory} && sequencer start --dir {directory}")
+
+
+def _check_pinned(genesis: "Genesis", source: str, pinned: str | None) -> None:
+    if pinned is not None and genesis.chain_id != parse_hash(pinned):
+        raise CommandError(
+            f"{source} is the genesis of chain {genesis.chain_id.hex()}, not of {pinned}; do not "
+            "use it, and ask another operator for the right one"
+        )
 
 
 def fetch(source: str) -> bytes:

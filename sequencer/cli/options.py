@@ -133,7 +133,7 @@ def _plain(item: Any) -> str:
 
 
 def parse_hash(text: str) -> bytes:
-    """A transaction's id or hash, 32 bytes in hex with or without 0x."""
+    """An id or hash, 32 bytes in hex with or without 0x."""
     try:
         value = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:

@@ -192,6 +192,30 @@ def test_a_directory_is_prepared_from_a_running_node(tmp_path: Path) -> None:
     assert Genesis.load(tmp_path / "node" / "genesis.json") == genesis_of_one()
 
 
+def test_a_genesis_of_another_chain_is_not_taken(tmp_path: Path, genesis_file: Path) -> None:
+    directory, chain_id = tmp_path / "node", genesis_of_one().chain_id.hex()
+    init = ("init", "--genesis", genesis_file, "--dir", directory)
+    changed = tmp_path / "changed.json"
+    changed.write_text(
+        genesis_file.read_text().replace('"max_block_bytes": ', '"max_block_bytes": 1')
+    )
+    refused = wrong(2, *init[:1], "--genesis", changed, *init[3:], "--chain-id", chain_id)
+    assert f"not of {chain_id}" in refused
+    assert not directory.exists()
+    assert "is no hash" in wrong(2, *init, "--chain-id", "12")
+    good(*init, "--chain-id", "0x" + chain_id)
+
+
+def test_init_notes_peers_and_refuses_what_is_none(tmp_path: Path, genesis_file: Path) -> None:
+    from sequencer.config import NodeConfig
+
+    peer = "/ip4/127.0.0.1/tcp/9000/p2p/12D3KooWKQ94dtE7cj8yWcBftL2QYMrjm7UrmHyLTnrMYC6YaJAr"
+    init = ("init", "--genesis", genesis_file, "--dir", tmp_path / "node")
+    assert "network.peers" in wrong(2, *init, "--peer", "/ip4/127.0.0.1/tcp/9000")
+    good(*init, "--peer", peer, "--peer", peer.replace("9000", "9001"))
+    assert NodeConfig.load(tmp_path / "node").network.peers == (peer, peer.replace("9000", "9001"))
+
+
 def test_what_is_no_genesis_prepares_nothing(tmp_path: Path) -> None:
     directory, junk = tmp_path / "node", tmp_path / "junk"
     junk.write_text("{}")

@@ -22,10 +22,12 @@ from sequencer.config import (
     write_default,
 )
 
+BOB = "12D3KooWKQ94dtE7cj8yWcBftL2QYMrjm7UrmHyLTnrMYC6YaJAr"
 FULL = """
 name = "alice"
 [network]
 listen = "0.0.0.0:9001"
+peers = ["/dns4/bob.example/tcp/9000/p2p/12D3KooWKQ94dtE7cj8yWcBftL2QYMrjm7UrmHyLTnrMYC6YaJAr"]
 [rpc]
 listen = "[::1]:8546"
 [l1]
@@ -60,7 +62,7 @@ def wrong(text: str) -> tuple[str, ...]:
 def test_every_setting_is_read() -> None:
     assert NodeConfig.parse(FULL) == NodeConfig(
         "alice",
-        NetworkConfig("0.0.0.0:9001"),
+        NetworkConfig("0.0.0.0:9001", (f"/dns4/bob.example/tcp/9000/p2p/{BOB}",)),
         RpcConfig("[::1]:8546"),
         L1Config("http://127.0.0.1:8545", 4, 250, 5),
         PoolConfig(1000, 7, 1_000_000),
@@ -81,6 +83,7 @@ def test_addresses_come_apart() -> None:
     config = NodeConfig.parse(FULL)
     assert config.network.address == ("0.0.0.0", 9001)
     assert config.rpc.address == ("::1", 8546)
+    assert config.network.peer_addresses == {BOB: ("bob.example", 9000)}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,20 @@ def test_all_wrong_settings_are_said_at_once() -> None:
         "l1.poll_ms is True, it has to be a whole number",
         "log.json is 1, it has to be true or false",
     )
+
+
+def test_peers_are_multiaddresses_with_a_peer_id() -> None:
+    assert wrong('[network]\npeers = "x"') == (
+        "network.peers is 'x', it has to be a list of strings",
+    )
+    assert wrong("[network]\npeers = [1]") == (
+        "network.peers is [1], it has to be a list of strings",
+    )
+    found = wrong('[network]\npeers = ["x", "/ip4/127.0.0.1/tcp/9000"]')
+    assert "is not a multiaddress" in found[0]
+    assert "does not have the form" in found[1]
+    many = ", ".join([f'"/ip4/127.0.0.1/tcp/1/p2p/{BOB}"'] * 129)
+    assert "128 is the most" in wrong(f"[network]\npeers = [{many}]")[0]
 
 
 def test_all_impossible_values_are_said_at_once() -> None:
