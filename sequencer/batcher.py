@@ -10,6 +10,9 @@ A header names the epoch whose committee signs it. The contract takes certificat
 epoch alone, so when it moves on, batches that it has not taken are *re-headed*: the same fields
 with the new epoch, signed by its committee (`on_contract_epoch`). Two headers for one batch harm
 nobody: they name the same bytes at the same place, and the contract takes each number once.
+
+Where batches may go into blobs, a header names these as well. Their commitments take long, so
+somebody is asked for them (`BatcherReady.commit`, `on_commitments`); nobody signs before.
 """
 
 from collections.abc import Sequence
@@ -25,10 +28,10 @@ from consensus.rules import Rules
 from consensus.types import MAX_BITMAP_BYTES
 from sequencer.batch_votes import BatchVotes, Seat, SeatOf
 from sequencer.messages import MAX_HEADER_BYTES, BatchCertificate, BatchVote
+from sequencer.settlement import blobs
 from sequencer.settlement.batch import (
     BATCH_OVERHEAD,
     GENESIS_LOG_ROOT,
-    MAX_BATCH_BYTES,
     BatchHeader,
     InvalidBatch,
     LogEntry,
@@ -53,11 +56,15 @@ Sender: TypeAlias = int
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where batches go: they are signed for one chain, one L1 and one contract."""
+    """Where batches go: they are signed for one chain, one L1 and one contract.
+
+    `data` says where their bytes go, as in the genesis: calldata, blobs, or either.
+    """
 
     chain_id: bytes
     l1_chain_id: int
     contract: bytes
+    data: str = blobs.CALLDATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ class StoredBatch:
             value,
             lambda reader: cls(
                 reader.counted(MAX_HEADER_BYTES),
-                reader.counted(MAX_BATCH_BYTES),
+                reader.counted(blobs.MAX_BLOB_BATCH_BYTES),
                 reader.counted(MAX_BITMAP_BYTES),
                 reader.counted(SIGNATURE_BYTES),
             ),
@@ -96,13 +103,14 @@ class StoredBatch:
 @dataclass(slots=True)
 class BatcherReady:
     """What to do: save the batches first, then send. `requests` are numbers of batches whose
-    certificates have to be asked for, of anybody."""
+    certificates have to be asked for, of anybody; `commit` the bytes to commit to as blobs."""
 
     save: list[tuple[int, StoredBatch]] = field(default_factory=list)
     broadcast: list[BatchVote] = field(default_factory=list)
     answers: list[tuple[Sender, BatchCertificate]] = field(default_factory=list)
     certified: list[int] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
+    commit: list[tuple[int, bytes]] = field(default_factory=list)
 
 
 class Batcher:
@@ -128,7 +136,7 @@ class Batcher:
         self._store = store
         self._votes = BatchVotes(crypto, seat_of)
         self._votes.sit(Seat(committee, me, signer))
-        self._cap = min(rules.batch_max_bytes, MAX_BATCH_BYTES)
+        self._cap = min(rules.batch_max_bytes, blobs.max_batch_bytes(binding.data))
         self._open: list[LogEntry] = []
         self._open_bytes = BATCH_OVERHEAD
         self._log_root = GENESIS_LOG_ROOT
@@ -169,6 +177,9 @@ class Batcher:
         known = self._uncertified.get(number)
         if known is not None:
             return known
+        for decided, batch in reversed(self._ready.save):
+            if decided == number:
+                return batch
         value = self._store.get(Table.BATCHES, u64(number))
         return StoredBatch.decode(value) if value is not None else None
 
@@ -196,6 +207,7 @@ class Batcher:
             if not batch.certified:
                 self._uncertified[number] = batch
                 self._resend_at = 0
+                self._want_commitments(number, batch)
             number -= 1
         self._uncertified = dict(sorted(self._uncertified.items()))
 
@@ -239,7 +251,7 @@ class Batcher:
     def _close(self, now: int) -> None:
         from eth_hash.auto import keccak
 
-        data = encode_batch(self._open)
+        data = encode_batch(self._open, self._cap)
         number = self._next_number
         header = BatchHeader(
             chain_id=self._binding.chain_id,
@@ -252,7 +264,7 @@ class Batcher:
             last_position=self._position + len(self._open) - 1,
             log_root=self._log_root,
             data_hash=keccak(data),
-            blob_hashes=bytes(32),
+            blob_hashes=blobs.NO_BLOBS,
             entry_count=len(self._open),
         )
         batch = StoredBatch(header.encode(), data)
@@ -261,12 +273,35 @@ class Batcher:
         self._next_number += 1
         self._open = []
         self._open_bytes = BATCH_OVERHEAD
+        self._want_commitments(number, batch)
+        self._enter(number, batch)
+        if self._resend_at is None:
+            self._resend_at = now + self._rules.base_timeout_ms
+
+    def _enter(self, number: int, batch: StoredBatch) -> None:
+        """An uncertified batch with a header of its own: save it, and sign it."""
         self._uncertified[number] = batch
         self._ready.save.append((number, batch))
         self._vote(number, batch)
-        if self._resend_at is None:
-            self._resend_at = now + self._rules.base_timeout_ms
         self._try_certify(number)
+
+    # ------------------------------------------------------------------ blobs
+
+    def _lacks_commitments(self, batch: StoredBatch) -> bool:
+        blob_hashes = BatchHeader.decode(batch.header).blob_hashes
+        return self._binding.data != blobs.CALLDATA and blob_hashes == blobs.NO_BLOBS
+
+    def _want_commitments(self, number: int, batch: StoredBatch) -> None:
+        if self._lacks_commitments(batch):
+            self._ready.commit.append((number, batch.data))
+
+    def on_commitments(self, number: int, versioned_hashes: Sequence[bytes]) -> None:
+        """The blobs that carry a closed batch, by their versioned hashes (32 bytes each)."""
+        batch = self._uncertified.get(number)
+        if batch is not None and self._lacks_commitments(batch):
+            header = BatchHeader.decode(batch.header)
+            header = replace(header, blob_hashes=blobs.blobs_digest(versioned_hashes))
+            self._enter(number, StoredBatch(header.encode(), batch.data))
 
     # ------------------------------------------------------------------ epochs
 
@@ -301,11 +336,8 @@ class Batcher:
             self._uncertified.setdefault(number, batch)  # too old for the start to look at
         elif header.epoch < epoch:
             batch = StoredBatch(replace(header, epoch=epoch).encode(), batch.data)
-            self._uncertified[number] = batch
-            self._ready.save.append((number, batch))
-            self._vote(number, batch)
             self._resend_at = self._resend_at or 0
-            self._try_certify(number)
+            self._enter(number, batch)
 
     def _is_postable(self, header: BatchHeader) -> bool:
         """Whether the contract has taken the batch, or may take it with this header."""
@@ -316,9 +348,14 @@ class Batcher:
 
     def _vote(self, number: int, batch: StoredBatch) -> None:
         """Tell everybody that I signed it, if I have a say."""
-        vote = self._votes.own(number, _epoch_of(batch), batch.header)
+        vote = self._own_vote(number, batch)
         if vote is not None:
             self._ready.broadcast.append(vote)
+
+    def _own_vote(self, number: int, batch: StoredBatch) -> BatchVote | None:
+        if self._lacks_commitments(batch):
+            return None
+        return self._votes.own(number, _epoch_of(batch), batch.header)
 
     def on_vote(self, sender: Sender, vote: BatchVote, now: int) -> None:
         """Count a vote, or answer it with the certificate.
@@ -361,6 +398,8 @@ class Batcher:
         if batch is None:
             return
         mine, theirs = BatchHeader.decode(batch.header), _decoded(certificate.header)
+        if self._lacks_commitments(batch):
+            mine = replace(mine, blob_hashes=theirs.blob_hashes)  # a quorum vouches for them
         if mine != replace(theirs, epoch=mine.epoch) or not self._is_postable(theirs):
             return
         seat = self._votes.seat(theirs.epoch)
@@ -385,7 +424,7 @@ class Batcher:
         self._resend_at = now + self._rules.base_timeout_ms
         for number in nsmallest(RESENT_AT_ONCE, self._uncertified):
             batch = self._uncertified[number]
-            if self._votes.own(number, _epoch_of(batch), batch.header) is None:
+            if self._own_vote(number, batch) is None:
                 self._ready.requests.append(number)
             else:
                 self._vote(number, batch)

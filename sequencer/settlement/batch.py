@@ -31,8 +31,8 @@ MAX_CALLDATA_BYTES: Final = 120 * 1024
 Ethereum nodes accept as one transaction."""
 
 MAX_BATCH_BYTES: Final = MAX_CALLDATA_BYTES - 2048
-"""The largest batch in bytes, stored or uncompressed; the rest of the call is the header, the
-bitmap, the signature and their ABI lengths (1,028 bytes with up to 256 members)."""
+"""The largest batch in bytes that calldata carries, stored or uncompressed; the rest of the call is
+the header, the bitmap, the signature and their ABI lengths (1,028 bytes with up to 256 members)."""
 
 BATCH_OVERHEAD: Final = 1 + 3
 """Bytes of a stored batch beyond those of its entries: format byte and count (below 2**21)."""
@@ -172,21 +172,22 @@ def uncompressed_size(entry: LogEntry) -> int:
     return sum(max(1, (value.bit_length() + 6) // 7) for value in columns) + len(entry.transaction)
 
 
-def encode_batch(entries: Sequence[LogEntry]) -> bytes:
+def encode_batch(entries: Sequence[LogEntry], cap: int = MAX_BATCH_BYTES) -> bytes:
     """The bytes of a batch of one or more entries, compressed where that is smaller.
 
     Raises InvalidBatch for entries that no log has (falling heights or times, numbers beyond
-    64 bits, too many bytes).  The result is decoded again before it is returned.
+    64 bits, more than `cap` bytes, packed or not).  The result is decoded again before it is
+    returned.
     """
     import zstandard
 
     payload = _encode_payload(entries)
-    _require(1 + len(payload) <= MAX_BATCH_BYTES, "batch exceeds its cap")
+    _require(1 + len(payload) <= cap, "batch exceeds its cap")
     data = bytes([STORED]) + payload
     frame = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(payload)
     if len(frame) < len(payload):
         data = bytes([ZSTD]) + frame
-    assert decode_batch(data) == list(entries), "a batch must decode to what was encoded"
+    assert decode_batch(data, cap) == list(entries), "a batch must decode to what was encoded"
     return data
 
 

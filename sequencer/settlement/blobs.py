@@ -20,6 +20,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
+from sequencer.settlement.batch import MAX_BATCH_BYTES
+
 ELEMENTS: Final = 4_096
 ELEMENT_BYTES: Final = 32
 ELEMENT_DATA_BYTES: Final = 31
@@ -44,8 +46,23 @@ SETUP_SHA256: Final = "d39b9f2d047cc9dca2de58f264b6a09448ccd34db967881a6713eacac
 """The trusted setup of Ethereum's KZG ceremony, as the libraries ship it."""
 
 
+NO_BLOBS: Final = bytes(32)
+"""What a header says of its blobs where there are none."""
+
+CALLDATA: Final = "calldata"
+EITHER: Final = "either"
+BLOBS: Final = "blobs"
+DATA_MODES: Final = (CALLDATA, EITHER, BLOBS)
+"""Where batches of a chain are posted: `l1.data` of its genesis."""
+
+
 class InvalidBlobs(ValueError):
     """Blobs that carry no data in the one encoding."""
+
+
+def max_batch_bytes(data: str) -> int:
+    """The largest batch, stored or uncompressed, of a chain with this `l1.data`."""
+    return MAX_BLOB_BATCH_BYTES if data == BLOBS else MAX_BATCH_BYTES
 
 
 def blob_count(size: int) -> int:

@@ -31,8 +31,9 @@ CRYPTO = BlsCrypto()
 class World:
     """Four batchers on four stores, fed with the same blocks."""
 
-    def __init__(self, rules: Rules = RULES) -> None:
+    def __init__(self, rules: Rules = RULES, binding: Binding = BINDING) -> None:
         self.rules = rules
+        self.binding = binding
         self.stores = [MemoryStore(CHAIN) for _ in SIGNERS]
         self.batchers = [self.open(i) for i in range(4)]
         self.entries: list[LogEntry] = []
@@ -41,7 +42,7 @@ class World:
 
     def open(self, member: int) -> Batcher:
         store = self.stores[member]
-        return Batcher(BINDING, COMMITTEE, member, self.rules, CRYPTO, SIGNERS[member], store)
+        return Batcher(self.binding, COMMITTEE, member, self.rules, CRYPTO, SIGNERS[member], store)
 
     def block(self, timestamp_ms: int, *transactions: bytes) -> None:
         height = next(self.heights)
