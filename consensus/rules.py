@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 from consensus.errors import InvalidConfiguration
 from consensus.types import MAX_BLOCK_COLLECTIONS
 
+MAX_BATCH_BYTES = 6 * 4_096 * 31 - 4
+"""What six blobs carry; calldata carries 120 KiB (a genesis says which it is)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -82,8 +85,9 @@ class Rules:
                 "rules.max_transaction_bytes does not fit rules.batch_max_bytes",
             ),
             (
-                self.batch_max_bytes <= 120 * 1024,
-                "rules.batch_max_bytes is above the 122880 that one L1 transaction carries",
+                self.batch_max_bytes <= MAX_BATCH_BYTES,
+                f"rules.batch_max_bytes is above the {MAX_BATCH_BYTES} that the blobs of one L1 "
+                "transaction carry",
             ),
         )
         return found + [sentence for holds, sentence in relations if not holds]

@@ -21,6 +21,8 @@ from consensus.errors import InvalidConfiguration
 from consensus.rules import Rules
 from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
 from sequencer.config import MAX_FILE_BYTES, ConfigError, read_bounded
+from sequencer.settlement.batch import MAX_CALLDATA_BYTES
+from sequencer.settlement.blobs import BLOBS, CALLDATA, DATA_MODES
 
 VERSION: Final = 1
 GENESIS_FILE: Final = "genesis.json"
@@ -32,13 +34,15 @@ _FINALITY: Final = re.compile(r"tag|depth:[1-9][0-9]{0,4}")
 class L1Settings:
     """The contract on the L1: 20-byte address, and the block it was deployed in.
 
-    `finality` is "tag" (the L1's own finalized tag) or "depth:N" (N blocks down).
+    `finality` is "tag" (the L1's own finalized tag) or "depth:N" (N blocks down). `data` says where
+    batches go: "calldata", "blobs", or "either" of them, whatever costs less.
     """
 
     chain_id: int
     contract: bytes
     deploy_block: int
     finality: str = "tag"
+    data: str = CALLDATA
 
     @property
     def finality_depth(self) -> int | None:
@@ -181,19 +185,24 @@ class _Parser:
         rules = self.rules(core.get("rules"))
         addresses = self.addresses(top.get("addresses"), names, members)
         l1 = self.l1(top.get("l1"))
+        self.check_fit(l1, rules)
         if self.found or committee is None or rules is None:
             raise ConfigError(*self.found)
         return Genesis(
             name, committee, tuple(names), tuple(possessions), tuple(addresses), rules, l1
         )
 
-    def table(self, data: object, where: str, keys: Sequence[str]) -> dict[str, Any]:
+    def table(
+        self, data: object, where: str, keys: Sequence[str], optional: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """An object with exactly these keys; what is there of it, otherwise."""
         if not isinstance(data, dict):
             self.found.append(f"{where} has to be an object")
             return {}
         self.found += [f"{where} lacks {key!r}" for key in keys if key not in data]
-        self.found += [f"{where} has an unknown {key!r}" for key in data if key not in keys]
+        self.found += [
+            f"{where} has an unknown {key!r}" for key in data if key not in (*keys, *optional)
+        ]
         return data
 
     def text(self, value: object, where: str) -> str:
@@ -299,14 +308,30 @@ class _Parser:
     def l1(self, data: object) -> L1Settings | None:
         if data is None:
             return None
-        table = self.table(data, "l1", ("chain_id", "contract", "deploy_block", "finality"))
+        required = ("chain_id", "contract", "deploy_block", "finality")
+        table = self.table(data, "l1", required, ("data",))
         finality = table.get("finality")
         if not isinstance(finality, str) or not _FINALITY.fullmatch(finality):
             self.found.append('l1.finality has to be "tag" or "depth:N"')
             finality = "tag"
+        where = table.get("data", CALLDATA)
+        if where not in DATA_MODES:
+            self.found.append(f"l1.data has to be one of {', '.join(DATA_MODES)}")
+            where = CALLDATA
         return L1Settings(
             self.number(table.get("chain_id"), "l1.chain_id", 1, (1 << 256) - 1),
             self.hex(table.get("contract"), "l1.contract", 20),
             self.number(table.get("deploy_block"), "l1.deploy_block", 0, (1 << 64) - 1),
             finality,
+            where,
         )
+
+    def check_fit(self, l1: L1Settings | None, rules: Rules | None) -> None:
+        """What closes a batch fits where batches go."""
+        if l1 is None or rules is None or l1.data == BLOBS:
+            return
+        if rules.batch_max_bytes > MAX_CALLDATA_BYTES:
+            self.found.append(
+                f"core.rules.batch_max_bytes is {rules.batch_max_bytes}, and the calldata of one "
+                f'L1 transaction carries {MAX_CALLDATA_BYTES}: l1.data has to be "blobs"'
+            )

@@ -115,6 +115,13 @@ def _rules(texts: tuple[str, ...]) -> "Rules":
     show_default=True,
     help="What counts as final: the L1's `tag`, or `depth:N` blocks below its head.",
 )
+@click.option(
+    "--data",
+    type=click.Choice(("calldata", "either", "blobs")),
+    default="calldata",
+    show_default=True,
+    help="Where batches are posted: `either` takes what costs less; `blobs` may be larger.",
+)
 @click.option("--yes-mainnet", is_flag=True, help="Needed for chain id 1: it costs real money.")
 @directory_option
 @password_option
@@ -122,6 +129,7 @@ def deploy(
     file: Path,
     url: str,
     finality: str,
+    data: str,
     yes_mainnet: bool,
     directory: Path,
     password_file: Path | None,
@@ -139,9 +147,9 @@ def deploy(
         found = Genesis.load(file)
         if found.l1 is not None:
             raise CommandError(f"{file} names a contract already: 0x{found.l1.contract.hex()}")
-        _check_before_paying(found, file, url, finality)
+        _check_before_paying(found, file, url, finality, data)
         l1_key = load_keys(directory, read_password(password_file)).l1_key
-        l1 = asyncio.run(_deploy(found, url, l1_key, finality, yes_mainnet))
+        l1 = asyncio.run(_deploy(found, url, l1_key, finality, data, yes_mainnet))
         completed = Genesis.parse(found.with_l1(l1).dump())
     except (ConfigError, SettlementError, ValueError) as error:
         raise CommandError(str(error)) from None
@@ -152,7 +160,7 @@ def deploy(
     )
 
 
-def _check_before_paying(found: "Genesis", file: Path, url: str, finality: str) -> None:
+def _check_before_paying(found: "Genesis", file: Path, url: str, finality: str, data: str) -> None:
     """What would make a deployment useless once it is paid for."""
     import os
 
@@ -162,23 +170,26 @@ def _check_before_paying(found: "Genesis", file: Path, url: str, finality: str) 
         raise CommandError(f"--l1 is {url!r}, it has to start with http:// or https://")
     if not os.access(file, os.W_OK):
         raise CommandError(f"{file} is not writable, and the contract has to be noted in it")
-    Genesis.parse(found.with_l1(L1Settings(MAINNET, bytes(19) + b"\1", 1, finality)).dump())
+    l1 = L1Settings(MAINNET, bytes(19) + b"\1", 1, finality, data)
+    Genesis.parse(found.with_l1(l1).dump())
 
 
 async def _deploy(
-    found: "Genesis", url: str, l1_key: bytes, finality: str, yes_mainnet: bool
+    found: "Genesis", url: str, l1_key: bytes, finality: str, data: str, yes_mainnet: bool
 ) -> "L1Settings":
     from sequencer.genesis import L1Settings
     from sequencer.settlement.abi import encode_constructor, load_contract
     from sequencer.settlement.account import L1Account
-    from sequencer.settlement.ethereum import deploy, fetch_l1_chain_id
+    from sequencer.settlement.ethereum import deploy, fetch_l1_chain_id, require_blobs
 
     chain_id = await fetch_l1_chain_id(url)
     if chain_id == MAINNET and not yes_mainnet:
         raise CommandError("that is the Ethereum mainnet; say --yes-mainnet if you mean it")
+    if data != "calldata":
+        await require_blobs(url)
     keys = [member.bls_key for member in found.committee.members]
     weights = [member.weight for member in found.committee.members]
     arguments = encode_constructor(found.chain_id, found.committee.epoch, keys, weights)
     account = L1Account(l1_key, chain_id)
     contract, block = await deploy(url, account, load_contract().bytecode + arguments)
-    return L1Settings(chain_id, contract, block, finality)
+    return L1Settings(chain_id, contract, block, finality, data)

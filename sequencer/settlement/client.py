@@ -5,9 +5,12 @@ endpoint may lie about all of it. A lie can delay posting or make derivation fai
 a batch, because certificates are verified by the contract and again by `derive`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from sequencer.settlement.blobs import Sidecar
 
 
 class SettlementError(Exception):
@@ -143,12 +146,32 @@ class SettlementClient(Protocol):
         """Transactions of an account that are mined at the head."""
         ...
 
-    async def simulate(self, sender: bytes, calldata: bytes, gas: int) -> None:
+    async def simulate(
+        self, sender: bytes, calldata: bytes, gas: int, blob_hashes: Sequence[bytes] = ()
+    ) -> None:
         """Run a call of the contract on the pending state; raises `CallReverted` if it fails."""
         ...
 
-    async def send(self, raw: bytes) -> SendAnswer:
-        """Hand over a signed transaction."""
+    async def send(self, raw: bytes, sidecar: Sidecar | None = None) -> SendAnswer:
+        """Hand over a signed transaction, with the sidecar of its blobs if it has some."""
+        ...
+
+    # blobs
+
+    async def blob_base_fee(self) -> int:
+        """Wei that a unit of blob gas costs in the next block."""
+        ...
+
+    async def takes_cells(self) -> bool:
+        """Whether sidecars carry proofs of cells (from Osaka on), or of blobs (before)."""
+        ...
+
+    async def blob_hashes(self, tx_hash: bytes) -> tuple[bytes, ...]:
+        """The versioned hashes (32 bytes each) of a mined transaction's blobs."""
+        ...
+
+    async def timestamp_s(self, block_hash: bytes) -> int:
+        """When a block was made, Unix seconds."""
         ...
 
     async def receipt(self, tx_hash: bytes) -> Receipt | None:

@@ -4,10 +4,12 @@ web3.py is not used: it imports slowly and re-sends requests on its own, raw tra
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from sequencer.settlement import abi
 from sequencer.settlement.account import Fees, L1Account
+from sequencer.settlement.blobs import MAX_BLOBS, Sidecar, with_sidecar
 from sequencer.settlement.client import (
     EMPTY_CONTRACT,
     Accepted,
@@ -239,14 +241,19 @@ class EthereumClient:
         found = await self._rpc.call("eth_getTransactionCount", ["0x" + address.hex(), "latest"])
         return _number(found, "nonce", 64)
 
-    async def simulate(self, sender: bytes, calldata: bytes, gas: int) -> None:
+    async def simulate(
+        self, sender: bytes, calldata: bytes, gas: int, blob_hashes: Sequence[bytes] = ()
+    ) -> None:
         """`eth_call` on the pending state; raises `CallReverted`."""
-        message = {
+        message: dict[str, Any] = {
             "from": "0x" + sender.hex(),
             "to": "0x" + self.contract.hex(),
             "gas": hex(gas),
             "input": "0x" + calldata.hex(),
         }
+        if blob_hashes:
+            message["maxFeePerBlobGas"] = hex(2 * await self.blob_base_fee())
+            message["blobVersionedHashes"] = ["0x" + found.hex() for found in blob_hashes]
         try:
             await self._rpc.call("eth_call", [message, "pending"])
         except RevertedCall as error:
@@ -256,16 +263,48 @@ class EthereumClient:
                 raise CallReverted(str(error)) from error
             raise
 
-    async def send(self, raw: bytes) -> SendAnswer:
+    async def send(self, raw: bytes, sidecar: Sidecar | None = None) -> SendAnswer:
         """Hand over a signed transaction."""
+        pooled = raw if sidecar is None else with_sidecar(raw, sidecar)
         try:
-            await self._rpc.call("eth_sendRawTransaction", ["0x" + raw.hex()])
+            await self._rpc.call("eth_sendRawTransaction", ["0x" + pooled.hex()])
         except L1Refused as error:
             text = str(error)
             return SendAnswer(classify_refusal(text), text)
         except SettlementError as error:
             return SendAnswer(SendOutcome.UNREACHABLE, str(error))
         return SendAnswer(SendOutcome.ACCEPTED)
+
+    # blobs
+
+    async def blob_base_fee(self) -> int:
+        """Wei for a unit of blob gas in the next block; `L1Refused` where there are no blobs."""
+        return _number(await self._rpc.call("eth_blobBaseFee", []), "blob base fee", 128)
+
+    async def takes_cells(self) -> bool:
+        """Osaka brought the cells and the precompile P256VERIFY (EIP-7607): asked by EIP-7910.
+
+        An L1 that does not say which fork it is at is taken for one of today.
+        """
+        try:
+            answer = _object(await self._rpc.call("eth_config", []), "configuration")
+        except L1Refused:
+            return True
+        current = _object(answer.get("current"), "current configuration")
+        return "P256VERIFY" in _object(current.get("precompiles"), "list of precompiles")
+
+    async def blob_hashes(self, tx_hash: bytes) -> tuple[bytes, ...]:
+        """The versioned hashes of a mined transaction's blobs."""
+        found = await self._rpc.call("eth_getTransactionByHash", ["0x" + tx_hash.hex()])
+        hashes = _object(found, "transaction").get("blobVersionedHashes", [])
+        if not isinstance(hashes, list) or len(hashes) > MAX_BLOBS:
+            raise InvalidAnswer(f"the L1 at {self.url} answers a transaction of endless blobs")
+        return tuple(_bytes32(item, "versioned hash") for item in hashes)
+
+    async def timestamp_s(self, block_hash: bytes) -> int:
+        """When a block was made."""
+        found = await self._rpc.call("eth_getBlockByHash", ["0x" + block_hash.hex(), False])
+        return _number(_object(found, "block").get("timestamp"), "timestamp", 64)
 
 
 def classify_refusal(text: str) -> SendOutcome:
@@ -289,6 +328,20 @@ async def fetch_l1_chain_id(url: str) -> int:
         return await chain_id_of(rpc)
     finally:
         await rpc.aclose()
+
+
+async def require_blobs(url: str) -> None:
+    """See that the L1 at `url` takes blobs: `SettlementError` with a sentence if it does not."""
+    client = EthereumClient(url, bytes(20))
+    try:
+        await client.blob_base_fee()
+    except L1Refused as error:
+        raise SettlementError(
+            f'the L1 at {url} takes no blobs ({error}); post to it with data "calldata", or choose '
+            "an L1 of the Cancun fork or later"
+        ) from error
+    finally:
+        await client.aclose()
 
 
 async def deploy(url: str, account: L1Account, creation_code: bytes) -> tuple[bytes, int]:

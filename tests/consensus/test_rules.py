@@ -22,7 +22,7 @@ def test_the_defaults_hold() -> None:
         ({"max_block_collections": 1_025}, "max_block_collections"),
         ({"max_collection_bytes": 5 * 1024 * 1024}, "max_collection_bytes"),
         ({"max_transaction_bytes": 256 * 1024}, "max_transaction_bytes"),
-        ({"batch_max_bytes": 120 * 1024 + 1}, "batch_max_bytes"),
+        ({"batch_max_bytes": 6 * 4_096 * 31 - 3}, "batch_max_bytes"),
         ({"batch_max_bytes": 1_000}, "batch_max_bytes"),
         ({"round_window": 0}, "round_window"),
         ({"digest_window_heights": 0}, "digest_window_heights"),
@@ -43,7 +43,7 @@ def test_each_violation_is_named(changes: dict[str, int], named: str) -> None:
         {"max_timeout_ms": 1_000},
         {"min_block_interval_ms": 500},
         {"max_block_collections": 1_024},
-        {"batch_max_bytes": 120 * 1024},
+        {"batch_max_bytes": 6 * 4_096 * 31 - 4},
     ],
 )
 def test_the_bounds_themselves_are_allowed(changes: dict[str, int]) -> None:

@@ -153,6 +153,28 @@ def test_finality_is_a_tag_or_a_depth() -> None:
             Genesis.parse(text)
 
 
+def test_data_goes_to_calldata_unless_the_genesis_says_otherwise() -> None:
+    assert L1.data == "calldata"
+    text = GENESIS.with_l1(L1).dump()
+    without = json.loads(text)
+    del without["l1"]["data"]
+    assert Genesis.parse(json.dumps(without)).l1 == L1
+    for data in ("calldata", "either", "blobs"):
+        chosen = replace(L1, data=data)
+        assert Genesis.parse(GENESIS.with_l1(chosen).dump()).l1 == chosen
+    for wrong_data in ("blob", "", None, 4, []):
+        with pytest.raises(ConfigError, match=r"l1\.data has to be one of calldata, either, blobs"):
+            Genesis.parse(text.replace('"data": "calldata"', f'"data": {json.dumps(wrong_data)}'))
+
+
+def test_only_blobs_carry_large_batches() -> None:
+    large = Genesis.create("large", MEMBERS, replace(Rules(), batch_max_bytes=761_852))
+    assert Genesis.parse(large.with_l1(replace(L1, data="blobs")).dump()).l1 is not None
+    for data in ("calldata", "either"):
+        with pytest.raises(ConfigError, match=r'761852.* carries 122880: l1.data .* "blobs"'):
+            Genesis.parse(large.with_l1(replace(L1, data=data)).dump())
+
+
 def member(index: int, **changes: Any) -> Change:
     return lambda data: data["core"]["committee"][index].update(changes)
 
