@@ -5,13 +5,15 @@ entries, those that repeat nothing, by *index*.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from struct import Struct, iter_unpack, pack, unpack_from
 
 from consensus.types import Block
+from sequencer.ethereum_hash import ethereum_hash, is_ethereum_envelope
+from sequencer.settlement.batch import LogEntry
 
 ID_BYTES = 32
 ALIAS_BYTES = 40
@@ -123,3 +125,33 @@ def extend_log_root(
             start = prefix + namespace.to_bytes(8, "big")
         log_root = digest(log_root + digest(start + transaction).digest()).digest()
     return log_root
+
+
+def kept(
+    transactions: Iterable[tuple[int, bytes]], repeated: Sequence[int]
+) -> list[tuple[int, bytes]]:
+    """The transactions of all collections of a block but the repeated ordinals."""
+    found = list(transactions)
+    if repeated:
+        dropped = set(repeated)
+        found = [item for ordinal, item in enumerate(found) if ordinal not in dropped]
+    return found
+
+
+def aliases_of(transactions: Sequence[tuple[int, bytes]]) -> tuple[tuple[bytes, int], ...]:
+    """What `BlockEntries.aliases` holds for these entries."""
+    return tuple(
+        (ethereum_hash(transaction) + namespace.to_bytes(8, "big"), index)
+        for index, (namespace, transaction) in enumerate(transactions)
+        if transaction
+        and (transaction[0] >= 0xC0 or 1 <= transaction[0] <= 4)
+        and is_ethereum_envelope(transaction)
+    )
+
+
+def log_entries(block: Block, transactions: Sequence[tuple[int, bytes]]) -> list[LogEntry]:
+    """The entries of a block as settlement takes them."""
+    return [
+        LogEntry(block.height, block.timestamp_ms, namespace, transaction)
+        for namespace, transaction in transactions
+    ]

@@ -58,6 +58,7 @@ class TransactionIndex:
         self._next_segment = 0
         self._marks: list[bytes] = [b""] * _BUCKETS
         self._swept = 0
+        self._pruned_to = b""
         self._load_segments()
 
     @property
@@ -111,6 +112,29 @@ class TransactionIndex:
             full = 1 if self._segments[shard] else (shard + 1) / SHARDS
             if len(tail) >= SEGMENT_ENTRIES * full:
                 self._seal_shard(shard, height, batch)
+
+    def prune(self, height: int, batch: WriteBatch, limit: int) -> None:
+        """Forget up to `limit` rows of segments that hold nothing above `height`, oldest first."""
+        while limit > 0 and (shard := self._oldest_shard()) is not None:
+            if self._last_heights[shard][1] > height:
+                return
+            segment = self._segments[shard][0].to_bytes(4, "big")
+            start = self._pruned_to if self._pruned_to.startswith(segment) else segment
+            rows = self._store.range(Table.TRANSACTIONS, start, limit)
+            gone = [key for key, _ in rows if key.startswith(segment)]
+            for key in gone:
+                batch.delete(Table.TRANSACTIONS, key)
+            limit -= len(gone)
+            if gone:
+                self._pruned_to = gone[-1] + b"\0"
+            if limit > 0:
+                batch.delete(Table.SEGMENTS, segment)
+                # The height of what is gone stands for "before the first segment".
+                del self._segments[shard][0], self._last_heights[shard][0]
+
+    def _oldest_shard(self) -> int | None:
+        filled = [shard for shard in range(SHARDS) if self._segments[shard]]
+        return min(filled, key=lambda shard: self._segments[shard][0], default=None)
 
     def find(self, key: bytes) -> Place | None:
         """Where the transaction with this id or alias stands; the newest place if it has several.

@@ -5,10 +5,11 @@ the same entries, positions and log root. A transaction counts once within
 `rules.duplicate_window_heights`: it is dropped when the same id stands in an entry less than that
 many heights below.
 
-`apply` moves the ledger at once and writes into a batch; reads see what was saved.
+`apply` moves the ledger at once and writes into a batch; reads see what was saved. Where the log
+does not begin at the genesis (`sequencer.history`), what stands at `base` and below is not shown.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -19,9 +20,17 @@ from consensus.codec import decode_whole
 from consensus.errors import InvalidMessage
 from consensus.rules import Rules
 from consensus.types import Block, CommitProof, genesis_block
-from sequencer.block_entries import ID_BYTES, BlockEntries, alias_keys, extend_log_root
+from sequencer.block_entries import (
+    ID_BYTES,
+    BlockEntries,
+    alias_keys,
+    aliases_of,
+    extend_log_root,
+    kept,
+    log_entries,
+)
 from sequencer.collection import Collection, read_transactions
-from sequencer.ethereum_hash import ethereum_hash, is_ethereum_envelope
+from sequencer.history import Base, Pruned, Pruner, Retention
 from sequencer.index import INDEX_BITS, TransactionIndex
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, LogEntry
 from sequencer.store.schema import META_HEAD, Table
@@ -101,7 +110,7 @@ class AppliedBlock:
 
     def log_entries(self) -> list[LogEntry]:
         """Its entries as settlement takes them."""
-        return _log_entries(self.block, self.transactions)
+        return log_entries(self.block, self.transactions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,10 @@ class Location:
 
 
 class Ledger:
-    """The log of one chain; `head` is the applied head."""
+    """The log of one chain; `head` is the applied head, `base` what stands below its first block.
+
+    `retention` says what to forget as the log grows; None keeps everything.
+    """
 
     def __init__(self, store: Store, chain_id: bytes, rules: Rules) -> None:
         self._store = store
@@ -140,6 +152,17 @@ class Ledger:
         )
         self._index = TransactionIndex(store, rules.duplicate_window_heights, self.head.height)
         self._restore_index()
+        self._pruner = Pruner(store, self._index, Base.load(store))
+        self.retention: Retention | None = None
+
+    @property
+    def base(self) -> Base:
+        """Where the log stands before the first block that is here."""
+        return self._pruner.base
+
+    def is_pruned(self, height: int) -> bool:
+        """Whether the block of this height was ordered and is not here."""
+        return 0 < height <= self.base.height
 
     def put_collection(self, batch: WriteBatch, collection: Collection) -> None:
         """Keep a collection that no block has ordered yet."""
@@ -176,10 +199,15 @@ class Ledger:
         )
         self._write(batch, applied, proof, collections)
         self._index.seal(block.height, batch)
+        if self.retention is not None:
+            self._pruner.step(batch, self.retention.target(block.height))
         return applied
 
     def block(self, height: int) -> Block | None:
-        """The committed block of this height; 0 is the genesis block."""
+        """The committed block of this height; 0 is the genesis block.
+
+        Of the blocks at the base and below, the newest few may be here for those who judge blocks.
+        """
         if height == 0:
             return self._genesis
         block_id = self._store.get(Table.HEIGHTS, _u64(height))
@@ -198,7 +226,9 @@ class Ledger:
         return block
 
     def proof_at_or_after(self, height: int) -> tuple[int, CommitProof] | None:
-        """The first proof of this height or a higher one, with its height."""
+        """The first proof of this height or a higher one, with its height; None below the base."""
+        if height < self.base.height:
+            return None
         for key, value in self._store.range(Table.PROOFS, _u64(height), 1):
             return int.from_bytes(key, "big"), decode_whole(value, CommitProof.read)
         return None
@@ -209,16 +239,17 @@ class Ledger:
         return row.first_position if row is not None else 0
 
     def log_root(self, height: int) -> bytes | None:
-        """The log root after the last entry of a block."""
-        if height == 0:
-            return GENESIS_LOG_ROOT
+        """The log root after the last entry of a block; None below the base."""
+        if height <= self.base.height:
+            return self.base.log_root if height == self.base.height else None
         row = self._row(height)
         return None if row is None else row.log_root
 
     def locate(self, tx_hash: bytes, namespace: int | None = None) -> Location | None:
         """Find an entry by its id or its Ethereum hash, the newest where several have it.
 
-        With a namespace, an Ethereum hash finds only that namespace's entry.
+        With a namespace, an Ethereum hash finds only that namespace's entry. `Pruned` where it
+        stands, as far as is known here, below the base.
         """
         if len(tx_hash) != ID_BYTES:
             return None
@@ -243,7 +274,12 @@ class Ledger:
         return transactions[location.collection_index][1]
 
     def entries(self, first_position: int, limit: int) -> list[LogEntry]:
-        """Up to `limit` entries from a log position on."""
+        """Up to `limit` entries from a log position on; `Pruned` for positions below the base."""
+        if first_position < self.base.next_position:
+            raise Pruned(
+                f"the log is kept from position {self.base.next_position} on, height "
+                f"{self.base.height + 1}"
+            )
         found: list[LogEntry] = []
         start = self._store.range(Table.POSITIONS, _u64(first_position), 1, reverse=True)
         skip = first_position - int.from_bytes(start[0][0], "big") if start else 0
@@ -255,12 +291,14 @@ class Ledger:
         return found
 
     def block_entries(self, height: int) -> list[LogEntry]:
-        """The entries of one block."""
+        """The entries of one block; none at the base and below."""
+        if height <= self.base.height:
+            return []
         block, row = self.block(height), self._row(height)
         if block is None or row is None or not row.count:
             return []
         transactions = chain.from_iterable(map(self._transactions, block.collections))
-        return _log_entries(block, _kept(transactions, row.repeated))
+        return log_entries(block, kept(transactions, row.repeated))
 
     def block_row(self, height: int) -> BlockEntries | None:
         """What the store keeps of an applied block."""
@@ -297,13 +335,13 @@ class Ledger:
     ) -> AppliedBlock:
         ids: Sequence[bytes] = list(chain.from_iterable(held.leaves for held in collections))
         repeated = tuple(self._index.add_block(block.height, ids, batch))
-        transactions = _kept(
+        transactions = kept(
             chain.from_iterable(held.transactions() for held in collections), repeated
         )
         if repeated:
             dropped = set(repeated)
             ids = [id for ordinal, id in enumerate(ids) if ordinal not in dropped]
-        aliases = _aliases(transactions)
+        aliases = aliases_of(transactions)
         self._index.add_aliases(block.height, alias_keys(aliases))
         row = BlockEntries(
             extend_log_root(self.head.log_root, block, transactions),
@@ -334,13 +372,14 @@ class Ledger:
             if batch.get(Table.UNORDERED, collection.digest, self._store) is None:
                 batch.put(Table.COLLECTIONS, collection.digest, collection.data)
             batch.delete(Table.UNORDERED, collection.digest)
+            batch.put(Table.ORDERED, collection.digest, height)
         batch.put(Table.META, META_HEAD, self.head.encode())
 
     def _restore_index(self) -> None:
         """Read back what the index keeps in memory; blocks without entries are skipped over."""
-        first = self._row(self._index.wanted_from)
-        if first is not None:
-            for height in self._heights_from(_u64(first.first_position)):
+        for _, first in self._store.range(Table.ENTRIES, _u64(self._index.wanted_from), 1):
+            position = BlockEntries.decode(first).first_position
+            for height in self._heights_from(_u64(position)):
                 row = self._row(height)
                 assert row is not None
                 self._index.restore(height, row.keys())
@@ -362,6 +401,8 @@ class Ledger:
         return read_transactions(data)
 
     def _location(self, height: int, index: int) -> Location | None:
+        if height <= self.base.height:
+            raise Pruned(f"it is ordered at height {height}; the log is kept from there on upwards")
         block, row = self.block(height), self._row(height)
         if block is None or row is None:
             return None
@@ -380,31 +421,3 @@ def _decoded(decode: Callable[[bytes], Decoded], data: bytes) -> Decoded | None:
 
 def _u64(value: int) -> bytes:
     return value.to_bytes(8, "big")
-
-
-def _kept(
-    transactions: Iterable[tuple[int, bytes]], repeated: Sequence[int]
-) -> list[tuple[int, bytes]]:
-    """The transactions of all collections of a block but the repeated ordinals."""
-    kept = list(transactions)
-    if repeated:
-        dropped = set(repeated)
-        kept = [item for ordinal, item in enumerate(kept) if ordinal not in dropped]
-    return kept
-
-
-def _aliases(transactions: Sequence[tuple[int, bytes]]) -> tuple[tuple[bytes, int], ...]:
-    return tuple(
-        (ethereum_hash(transaction) + _u64(namespace), index)
-        for index, (namespace, transaction) in enumerate(transactions)
-        if transaction
-        and (transaction[0] >= 0xC0 or 1 <= transaction[0] <= 4)
-        and is_ethereum_envelope(transaction)
-    )
-
-
-def _log_entries(block: Block, transactions: Sequence[tuple[int, bytes]]) -> list[LogEntry]:
-    return [
-        LogEntry(block.height, block.timestamp_ms, namespace, transaction)
-        for namespace, transaction in transactions
-    ]

@@ -270,7 +270,10 @@ class RunningNode:
             return key, 0
         if known[0] == key:
             return known
-        following = self.ledger.entries(self.settling.last_position(number) + 1, 1)
+        first = self.settling.last_position(number) + 1
+        if first < self.ledger.base.next_position:
+            return key, 0
+        following = self.ledger.entries(first, 1)
         return key, following[0].height - 1 if following else self.ledger.head.height
 
 

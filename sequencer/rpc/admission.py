@@ -10,6 +10,7 @@ from typing import Final
 
 from sequencer.collection import transaction_id
 from sequencer.config import NamespaceConfig
+from sequencer.history import Pruned
 from sequencer.pool import PoolFull
 from sequencer.rpc.jsonrpc import LIMIT_EXCEEDED, REFUSED, UNAVAILABLE, RpcError
 from sequencer.rpc.limits import Limits
@@ -69,7 +70,10 @@ class Admission:
     def known(self, ident: bytes) -> bool:
         """Whether a transaction is in the log, or was taken here and waits for its place."""
         service = self._service
-        return service.pending(ident) or service.ledger.locate(ident) is not None
+        try:
+            return service.pending(ident) or service.ledger.locate(ident) is not None
+        except Pruned:
+            return True
 
     def take_ethereum(self, namespace: int, raw: bytes) -> bytes:
         """Admit one signed transaction; returns its Ethereum hash.  Idempotent.

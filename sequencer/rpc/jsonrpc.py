@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from sequencer.history import Pruned
 from sequencer.rpc.limits import Limits
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ UNAVAILABLE: Final = -32002
 """The node cannot take transactions now (EIP-1474, resource unavailable): try again later."""
 RESPONSE_TOO_LARGE: Final = -32003
 LIMIT_EXCEEDED: Final = -32005
+PRUNED: Final = 4_444
+"""It was ordered, and this node does not keep it any more (geth's code and sentence)."""
 WAIT_TIMEOUT: Final = 4
 """EIP-7966: the transaction was taken and was not ordered in time."""
 
@@ -186,6 +189,8 @@ class Dispatcher:
             return method.handler(caller, *params)
         except RpcError:
             raise
+        except Pruned as pruned:
+            raise RpcError(PRUNED, f"pruned history unavailable: {pruned}") from None
         except Exception as error:
             log.exception("%s failed", name)
             raise RpcError(INTERNAL_ERROR, "internal error") from error

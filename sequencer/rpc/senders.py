@@ -92,7 +92,7 @@ class Senders:
 
     def _read_back(self, namespaces: set[int]) -> None:
         end = self._ledger.head.next_position
-        first = max(0, end - BACKLOG_ENTRIES)
+        first = max(self._ledger.base.next_position, end - BACKLOG_ENTRIES)
         self._note(
             (entry.namespace, entry.transaction)
             for entry in self._ledger.entries(first, end - first)

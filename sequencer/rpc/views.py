@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from consensus.types import Block, genesis_block
 from sequencer.block_entries import ID_BYTES, BlockEntries
+from sequencer.history import Pruned
 from sequencer.rpc.commits import Commits
 from sequencer.rpc.envelope import ZERO_ADDRESS, data, describe, quantity
 from sequencer.rpc.limits import Limits
@@ -86,7 +87,8 @@ class Views:
         self._reading = asyncio.Lock()
 
     def at(self, height: int) -> View | None:
-        """The committed block of this height; None above the head."""
+        """The committed block of this height; None above the head, `Pruned` below the base."""
+        self.require(height)
         view = self._views.get(height)
         if view is None:
             view = self._load(height)
@@ -95,6 +97,12 @@ class Views:
         else:
             self._views.move_to_end(height)
         return view
+
+    def require(self, height: int) -> None:
+        """`Pruned` for a height that is no longer kept here."""
+        if self._ledger.is_pruned(height):
+            first = self._ledger.base.height + 1
+            raise Pruned(f"this node keeps the log from height {first} on")
 
     def on_commit(self, applied: "AppliedBlock") -> None:
         """Keep a new block: whoever follows the log asks for it next."""

@@ -8,7 +8,8 @@ client; a client that was cut off asks again from the height after the last one 
     -> {"method": "seq_subscription", "params": {"subscription": id, "result": one block}}
 
 sends exactly one event for every height, in order, also for those that hold nothing of the
-namespace, so a client can check by itself that nothing is missing.
+namespace, so a client can check by itself that nothing is missing.  A height that this node does
+not keep any more is an error at once, and a subscription that falls behind the pruning ends.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from sequencer.history import Pruned
 from sequencer.rpc import params
 from sequencer.rpc.bodies import Bodies, Budget
 from sequencer.rpc.jsonrpc import (
@@ -122,6 +124,8 @@ class Session:
                     await self._send(encode(note))
         except ConnectionError:
             self._subscriptions.pop(ident, None)
+        except Pruned:
+            self._abort()
         except Exception:
             log.exception("a subscription failed")
             self._abort()
@@ -263,6 +267,7 @@ class Subscriptions:
         first = self._rpc.commits.height + 1
         if from_height is not None:
             first = max(1, params.number(from_height, 1))
+            self._rpc.views.require(first)
         only = caller.namespace if namespace is None else params.number(namespace, 2)
         render = self._rpc.views.event_renderer(only, kind == "transactions")
         return session.subscribe("seq_subscription", self._heights(first), render, caller)

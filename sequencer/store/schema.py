@@ -12,6 +12,7 @@ bytes. Encodings of blocks, certificates and headers are those of `consensus.typ
 | PROOFS       | height u64                   | `CommitProof.encode`; not for every height        |
 | COLLECTIONS  | digest                       | encoded collection, ordered or not                |
 | UNORDERED    | digest                       | empty: a collection that no block has ordered yet |
+| ORDERED      | digest                       | height u64 of the last block that orders it       |
 | ENTRIES      | height u64                   | `sequencer.block_entries.BlockEntries`            |
 | POSITIONS    | first log position u64       | height u64; blocks that hold entries only         |
 | TRANSACTIONS | segment u32, id or alias     | height u64, index in that block's entries u32     |
@@ -19,6 +20,7 @@ bytes. Encodings of blocks, certificates and headers are those of `consensus.typ
 | BATCHES      | batch number u64             | settlement's: header, certificate parts, data     |
 | POSTED       | batch number u64             | L1 transaction hash, L1 block u64, its hash       |
 | EVIDENCE     | digest of the evidence       | two messages that contradict each other           |
+| EPOCHS       | epoch u64, from the second   | how the epoch before it ended, its committee      |
 
 TRANSACTIONS is written in runs, *segments*, of some thousand transactions, each sorted: a random
 key per transaction in one ever growing tree touches a page per transaction, 18 microseconds each
@@ -32,7 +34,9 @@ them back from ENTRIES when it opens.
 | META_FORMAT    | u32, `FORMAT_VERSION`                                                         |
 | META_CHAIN_ID  | the chain id, 32 bytes                                                        |
 | META_HEAD      | `sequencer.ledger.Head.encode`: the head that is applied                      |
+| META_BASE      | `sequencer.history.Base.encode`: below it the log is not here; none: genesis  |
 | META_SAFETY    | the safety record of the replica                                              |
+| META_FIRST_RECORD | the safety record of whoever never signed, where there is a META_BASE     |
 | META_FINAL     | u64, the highest batch number that is final on the L1                         |
 | META_POSTER    | the poster's own record                                                       |
 """
@@ -52,6 +56,7 @@ class Table(Enum):
     PROOFS = b"proofs"
     COLLECTIONS = b"collections"
     UNORDERED = b"unordered"
+    ORDERED = b"ordered"
     ENTRIES = b"entries"
     POSITIONS = b"positions"
     TRANSACTIONS = b"transactions"
@@ -59,11 +64,14 @@ class Table(Enum):
     BATCHES = b"batches"
     POSTED = b"posted"
     EVIDENCE = b"evidence"
+    EPOCHS = b"epochs"
 
 
 META_FORMAT: Final = b"format"
 META_CHAIN_ID: Final = b"chain-id"
 META_HEAD: Final = b"head"
+META_BASE: Final = b"base"
 META_SAFETY: Final = b"safety"
+META_FIRST_RECORD: Final = b"first-record"
 META_FINAL: Final = b"final"
 META_POSTER: Final = b"poster"
