@@ -13,6 +13,7 @@ from consensus.committee import Committee, Member
 from consensus.errors import InvalidMessage
 from consensus.types import bitmap_of, members_of
 from sequencer.messages import BatchCertificate, BatchVote
+from sequencer.settlement.batch import BatchHeader, InvalidBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +137,11 @@ class BatchVotes:
             raise InvalidMessage("batch certificate without a quorum")
         if not self._is_signed(committee, members, certificate.header, certificate.signature):
             raise InvalidMessage("batch certificate with a bad signature")
+
+
+def header_of(certificate: BatchCertificate) -> BatchHeader:
+    """The header that a certificate names; `InvalidMessage` if it is none."""
+    try:
+        return BatchHeader.decode(certificate.header)
+    except InvalidBatch as error:
+        raise InvalidMessage(f"batch certificate with a bad header: {error}") from None

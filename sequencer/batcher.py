@@ -23,17 +23,15 @@ from typing import TypeAlias
 from consensus.bls import Crypto, Signer
 from consensus.codec import SIGNATURE_BYTES, counted, decode_whole, u64
 from consensus.committee import Committee
-from consensus.errors import InvalidMessage
 from consensus.rules import Rules
 from consensus.types import MAX_BITMAP_BYTES
-from sequencer.batch_votes import BatchVotes, Seat, SeatOf
+from sequencer.batch_votes import BatchVotes, Seat, SeatOf, header_of
 from sequencer.messages import MAX_HEADER_BYTES, BatchCertificate, BatchVote
 from sequencer.settlement import blobs
 from sequencer.settlement.batch import (
     BATCH_OVERHEAD,
     GENESIS_LOG_ROOT,
     BatchHeader,
-    InvalidBatch,
     LogEntry,
     encode_batch,
     next_log_root,
@@ -49,6 +47,9 @@ RESENT_AT_ONCE = 8
 """Votes of the oldest uncertified batches that are repeated together."""
 ANSWERS_PER_PERIOD = 64
 """Certificates that one sender is sent in one period."""
+
+NOTHING_HEADED = (0, 1, 0)
+"""Epoch, first and last number of the batches whose headers were looked at: none."""
 
 Sender: TypeAlias = int
 """Who a message came from, as the node addresses its answer."""
@@ -145,7 +146,7 @@ class Batcher:
         self._next_number = 1
         self._uncertified: dict[int, StoredBatch] = {}
         self._contract = (0, 1)
-        self._headed = (0, 1, 0)
+        self._headed = NOTHING_HEADED
         self._answered: dict[Sender, tuple[int, int]] = {}
         self._resend_at: int | None = None
         self._ready = BatcherReady()
@@ -397,7 +398,7 @@ class Batcher:
         batch = self._uncertified.get(certificate.number)
         if batch is None:
             return
-        mine, theirs = BatchHeader.decode(batch.header), _decoded(certificate.header)
+        mine, theirs = BatchHeader.decode(batch.header), header_of(certificate)
         if self._lacks_commitments(batch):
             mine = replace(mine, blob_hashes=theirs.blob_hashes)  # a quorum vouches for them
         if mine != replace(theirs, epoch=mine.epoch) or not self._is_postable(theirs):
@@ -406,6 +407,8 @@ class Batcher:
         if seat is None:
             return
         self._votes.check(certificate, seat.committee)
+        if theirs.epoch < self._contract[0]:
+            self._headed = NOTHING_HEADED  # the L1 may yet go back to before this batch
         done = (certificate.header, batch.data, certificate.signers, certificate.signature)
         self._certified(certificate.number, StoredBatch(*done))
 
@@ -424,7 +427,10 @@ class Batcher:
         self._resend_at = now + self._rules.base_timeout_ms
         for number in nsmallest(RESENT_AT_ONCE, self._uncertified):
             batch = self._uncertified[number]
-            if self._own_vote(number, batch) is None:
+            if _epoch_of(batch) < self._contract[0] <= self._epoch:
+                # Taken by the contract, but its certificate is lost: all meet in the newest epoch.
+                self._rehead_one(number, self._contract[0])
+            elif self._own_vote(number, batch) is None:
                 self._ready.requests.append(number)
             else:
                 self._vote(number, batch)
@@ -432,13 +438,6 @@ class Batcher:
 
 def _epoch_of(batch: StoredBatch) -> int:
     return BatchHeader.decode(batch.header).epoch
-
-
-def _decoded(header: bytes) -> BatchHeader:
-    try:
-        return BatchHeader.decode(header)
-    except InvalidBatch as error:
-        raise InvalidMessage(f"batch certificate with a bad header: {error}") from None
 
 
 def put_batches(writes: WriteBatch, batches: Sequence[tuple[int, StoredBatch]]) -> None:
