@@ -3,7 +3,8 @@
 Implements the transport seam on a scheduler that the simulation owns, so a run is a function of
 its seed. `Conditions` may change at any moment and hold for frames sent from then on. Without
 reordering a link keeps the order of each channel, as the seam promises; with it, it does not,
-which the protocol has to survive too.
+which the protocol has to survive too. Two peers are linked if one of them knows the other; whom I
+do not know is my guest, and I have so many places for guests and no more.
 """
 
 from collections import Counter
@@ -41,6 +42,13 @@ Tap = Callable[[str, PeerId, Channel, bytes], None]
 """Sees every frame that is handed to the network: sending instance, to, channel, payload."""
 
 
+MAX_GUESTS = 16
+GUEST_SILENCE_MS = 30_000
+"""A guest that has said nothing for so long gives way when all places are taken."""
+REDIAL_MS = 5_000
+"""Whoever was turned away tries again after so long."""
+
+
 class SimulatedNetwork:
     """All links of a simulated cluster; a directed pair in `blocked` carries nothing.
 
@@ -48,7 +56,8 @@ class SimulatedNetwork:
     each of them, and each speaks in the peer's name. That is how twins live.
     """
 
-    def __init__(self, clock: Clock, random: Random) -> None:
+    def __init__(self, clock: Clock, random: Random, max_guests: int = MAX_GUESTS) -> None:
+        self.max_guests = max_guests
         self.conditions = Conditions()
         self.blocked: set[tuple[str, str]] = set()
         self.delays_ms: dict[tuple[str, str], int] = {}
@@ -62,20 +71,22 @@ class SimulatedNetwork:
         self._ends: dict[str, SimulatedTransport] = {}
         self._instances: dict[PeerId, list[str]] = {}
         self._last_arrival: dict[tuple[str, str, Channel], int] = {}
+        self._turned_away: set[tuple[str, str]] = set()
 
     def attach(
-        self, peer: PeerId, on_event: Callable[[NetworkEvent], None], instance: str | None = None
+        self,
+        peer: PeerId,
+        on_event: Callable[[NetworkEvent], None],
+        instance: str | None = None,
+        knows: Iterable[PeerId] | None = None,
     ) -> "SimulatedTransport":
-        """Bring a peer up, in place of an instance of the same name; everybody hears of it."""
+        """Bring a peer up, in place of an instance of the same name; it knows all, or `knows`."""
         name = instance or peer
         self.detach(name, "replaced")
         end = SimulatedTransport(self, peer, name, on_event)
-        others = [other for other in self._ends.values() if other.local_peer != peer]
         self._ends[name] = end
         self._instances.setdefault(peer, []).append(name)
-        for other in others:
-            self._clock.after(1, end.hear, PeerUp(other.local_peer))
-            self._clock.after(1, other.hear, PeerUp(peer))
+        end.set_peers(knows)
         return end
 
     def detach(self, instance: str, reason: str) -> None:
@@ -84,20 +95,80 @@ class SimulatedNetwork:
         if end is None:
             return
         end.closed = True
-        left = self._instances[end.local_peer]
-        left.remove(instance)
-        if not left:
-            for other in self._ends.values():
-                self._clock.after(1, other.hear, PeerDown(end.local_peer, reason))
+        self._instances[end.local_peer].remove(instance)
+        for other in self._ends.values():
+            self._unlink(other, end, reason)
+
+    def acquaint(self, end: "SimulatedTransport") -> None:
+        """Whom `end` knows has changed: link what is to be linked, keep what is."""
+        while len(guests := end.guests) > self.max_guests:
+            self._part(end, end.most_silent(guests))
+        for other in list(self._ends.values()):
+            self._meet(end, other)
+
+    def _meet(self, one: "SimulatedTransport", other: "SimulatedTransport") -> None:
+        if one.local_peer == other.local_peer or other.instance in one.linked:
+            return
+        if not (one.knows(other.local_peer) or other.knows(one.local_peer)):
+            return
+        if not (self._make_place(one, other) and self._make_place(other, one)):
+            self._turn_away(one, other)
+            return
+        for end, far in ((one, other), (other, one)):
+            end.linked[far.instance] = far.local_peer
+            end.heard_at[far.local_peer] = self._clock.now
+            self._clock.after(1, end.hear, PeerUp(far.local_peer))
+
+    def _make_place(self, end: "SimulatedTransport", newcomer: "SimulatedTransport") -> bool:
+        """Whether `end` may take it in; a guest that has been silent for long goes for it."""
+        guests = end.guests
+        if end.knows(newcomer.local_peer) or newcomer.local_peer in guests:
+            return True
+        if len(guests) < self.max_guests:
+            return True
+        long_ago = self._clock.now - GUEST_SILENCE_MS
+        if not any(end.heard_at[guest] <= long_ago for guest in guests):
+            return False
+        self._part(end, end.most_silent(guests))
+        return True
+
+    def _part(self, end: "SimulatedTransport", guest: PeerId) -> None:
+        for instance in self._instances[guest]:
+            far = self._ends[instance]
+            self._unlink(end, far, "too_many_guests")
+            self._unlink(far, end, "too_many_guests")
+            self._turn_away(end, far)
+
+    def _turn_away(self, one: "SimulatedTransport", other: "SimulatedTransport") -> None:
+        pair = (one.instance, other.instance)
+        if pair not in self._turned_away:
+            self._turned_away.add(pair)
+            self._clock.after(REDIAL_MS, self._meet_again, *pair)
+
+    def _meet_again(self, first: str, second: str) -> None:
+        self._turned_away.discard((first, second))
+        one, other = self._ends.get(first), self._ends.get(second)
+        if one is not None and other is not None:
+            self._meet(one, other)
+
+    def _unlink(self, end: "SimulatedTransport", far: "SimulatedTransport", reason: str) -> None:
+        was_linked = end.linked.pop(far.instance, None) is not None
+        if was_linked and far.local_peer not in end.linked.values():
+            self._clock.after(1, end.hear, PeerDown(far.local_peer, reason))
 
     def reconnect(self, first: str, second: str) -> None:
         """Two live instances lose and regain their connection."""
         one, other = self._ends.get(first), self._ends.get(second)
-        if one is None or other is None:
+        if one is None or other is None or second not in one.linked:
             return
         for end, far in ((one, other), (other, one)):
             self._clock.after(1, end.hear, PeerDown(far.local_peer, "reset"))
             self._clock.after(2, end.hear, PeerUp(far.local_peer))
+
+    @property
+    def now(self) -> int:
+        """Milliseconds on the clock of the simulation."""
+        return self._clock.now
 
     @property
     def instances(self) -> list[str]:
@@ -109,7 +180,7 @@ class SimulatedNetwork:
         for tap in self.taps:
             tap(end.instance, to, channel, frame)
         arriving = Frame(end.local_peer, channel, frame)
-        instances = self._instances.get(to, ())
+        instances = [each for each in self._instances.get(to, ()) if each in end.linked]
         for instance in instances:
             self._carry(end.instance, instance, arriving)
         return bool(instances)
@@ -154,10 +225,32 @@ class SimulatedTransport:
     ) -> None:
         self.closed = False
         self.instance = instance
+        self.linked: dict[str, PeerId] = {}
+        """The instances at the other ends of my links, and who they are."""
+        self.heard_at: dict[PeerId, int] = {}
         self._network = network
         self._peer = peer
         self._on_event = on_event
         self._up: dict[PeerId, None] = {}
+        self._known: frozenset[PeerId] | None = None
+
+    def set_peers(self, peers: Iterable[PeerId] | None) -> None:
+        """Whom I know from now on, None being everybody. No link is lost; others are guests."""
+        self._known = None if peers is None else frozenset(peers)
+        self._network.acquaint(self)
+
+    def knows(self, peer: PeerId) -> bool:
+        """Whether `peer` is no guest here."""
+        return self._known is None or peer in self._known
+
+    @property
+    def guests(self) -> list[PeerId]:
+        """Who is linked although I do not know it."""
+        return [peer for peer in dict.fromkeys(self.linked.values()) if not self.knows(peer)]
+
+    def most_silent(self, peers: Iterable[PeerId]) -> PeerId:
+        """Which of some linked peers has said nothing for the longest time."""
+        return min(peers, key=lambda peer: self.heard_at[peer])
 
     @property
     def local_peer(self) -> PeerId:
@@ -177,6 +270,8 @@ class SimulatedTransport:
             self._up[event.peer] = None
         elif isinstance(event, PeerDown):
             self._up.pop(event.peer, None)
+        else:
+            self.heard_at[event.sender] = self._network.now
         self._on_event(event)
 
     def send(self, peer: PeerId, channel: Channel, frame: bytes) -> bool:

@@ -8,7 +8,6 @@ class Reason(StrEnum):
 
     HUNG_UP = "hung_up"
     FAREWELL = "farewell"
-    REMOVED = "removed"
     REPLACED = "replaced"
     IDLE = "idle"
     WRITE_TIMEOUT = "write_timeout"
@@ -16,7 +15,9 @@ class Reason(StrEnum):
     HANDSHAKE_FAILED = "handshake_failed"
     HANDSHAKE_OVERFLOW = "handshake_overflow"
     TOO_MANY_UNAUTHENTICATED = "too_many_unauthenticated"
-    UNKNOWN_PEER = "unknown_peer"
+    TOO_MANY_GUESTS = "too_many_guests"
+    OWN_IDENTITY = "own_identity"
+    MYSELF = "myself"
     BAD_RECORD = "bad_record"
     YAMUX_VERSION = "yamux_version"
     YAMUX_TYPE = "yamux_type"

@@ -1,7 +1,7 @@
 """From a fresh socket to an authenticated, encrypted, multiplexed connection.
 
 multistream selects Noise, Noise proves who is there, multistream inside it selects yamux. Only
-Noise is offered, and whoever is not allowed is turned away before a muxer exists.
+Noise is offered, and whoever is not admitted is turned away before a muxer exists.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ class RawStream(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.remote = "?"
         """The address at the other end, for logs."""
+        self.was_connected = False
         self._on_connected = on_connected
         self._buffer = bytearray()
         self._error: Exception | None = None
@@ -64,6 +65,7 @@ class RawStream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the socket is connected."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self.was_connected = True
         self.remote = str(transport.get_extra_info("peername"))
         if self._on_connected is not None:
             self._on_connected(self)
@@ -106,13 +108,12 @@ async def upgrade_outbound(raw: RawStream, noise: Noise, peer: PeerId) -> Upgrad
 
 
 async def upgrade_inbound(
-    raw: RawStream, noise: Noise, is_allowed: Callable[[PeerId], bool]
+    raw: RawStream, noise: Noise, admit: Callable[[SecureChannel], None]
 ) -> Upgraded:
-    """Shake hands with whoever dialled; PeerError if it is not allowed or breaks a rule."""
+    """Shake hands with whoever dialled; PeerError if it breaks a rule, or that of `admit`."""
     await multistream.accept(raw, (NOISE,))
     channel = await noise.respond(raw)
-    if not is_allowed(channel.peer):
-        raise PeerError(Reason.UNKNOWN_PEER, f"{channel.peer} is not one of us")
+    admit(channel)
     secured = _SecuredStream(raw, channel)
     await multistream.accept(secured, (YAMUX,))
     return secured.upgraded()

@@ -66,10 +66,19 @@ class Link:
     """What the mesh holds for one connected peer."""
 
     def __init__(
-        self, connection: Connection, inbox: Inbox, options: MeshOptions, counters: Counter[str]
+        self,
+        connection: Connection,
+        is_guest: bool,
+        inbox: Inbox,
+        options: MeshOptions,
+        counters: Counter[str],
     ) -> None:
         self.connection = connection
         self.peer = connection.peer
+        self.is_guest = is_guest
+        self.limits = options.limits(is_guest)
+        self.heard_at = asyncio.get_running_loop().time()
+        """When the last frame arrived, or the connection began."""
         self.is_up = False
         self.was_up = False
         self._inbox = inbox
@@ -104,15 +113,26 @@ class Link:
         if channel in self._receivers:
             raise PeerError(Reason.YAMUX_STREAM, f"a second stream for {channel.name}")
         account = self._inbox.account(self.peer, channel)
-        receiver = _Receiver(self, channel, stream, account, self._options)
+        receiver = _Receiver(self, channel, stream, account)
         self._receivers[channel] = receiver
-        stream.receive_with(receiver.on_data, self._options.receive_window_bytes)
+        stream.receive_with(receiver.on_data, self.limits.receive_window_bytes)
         stream.finish()  # the peer writes, we read
+
+    def set_guest(self, is_guest: bool) -> None:
+        """From now on hold the peer to the limits of a guest, or of a member.
+
+        Window that was granted cannot be taken back: it shrinks with the next connection.
+        """
+        if is_guest != self.is_guest:
+            self.is_guest = is_guest
+            self.limits = self._options.limits(is_guest)
+            for receiver in list(self._receivers.values()):
+                receiver.widen()
 
     def send(self, channel: Channel, wire: bytes) -> bool:
         """Queue an encoded frame; False when the queue is full."""
         stream = self._senders[channel]
-        if stream.queue.size + len(wire) > self._options.send_queue_bytes:
+        if stream.queue.size + len(wire) > self.limits.send_queue_bytes:
             self._counters["dropped_queue_full"] += 1
             return False
         stream.write(wire)
@@ -132,6 +152,7 @@ class Link:
     def deliver(self, channel: Channel, payloads: list[bytes], receiver: "_Receiver") -> None:
         """Pass whole frames on to the core."""
         self._counters["frames_in"] += len(payloads)
+        self.heard_at = asyncio.get_running_loop().time()
         for payload in payloads:
             self._inbox.put(Frame(self.peer, channel, payload), receiver)
 
@@ -153,19 +174,11 @@ class _Account:
 class _Receiver:
     """One channel's frames on their way in, by one connection."""
 
-    def __init__(
-        self,
-        link: Link,
-        channel: Channel,
-        stream: Stream,
-        account: _Account,
-        options: MeshOptions,
-    ) -> None:
+    def __init__(self, link: Link, channel: Channel, stream: Stream, account: _Account) -> None:
         self._stream = stream
         self._link = link
         self._channel = channel
         self._account = account
-        self._options = options
         self._reader = FrameReader()
         self._released_bytes = 0
         account.receiver = self
@@ -187,6 +200,11 @@ class _Receiver:
         """Parse what has been waiting, and grant new window for what the core has taken."""
         self._link.connection.guard(self._resume)
 
+    def widen(self) -> None:
+        """The peer's limits have changed; what has been granted stays."""
+        self._stream.widen(self._link.limits.receive_window_bytes)
+        self.resume()
+
     def _resume(self) -> None:
         if self._link.connection.reason is None:
             released, self._released_bytes = self._released_bytes, 0
@@ -194,9 +212,10 @@ class _Receiver:
             self._parse()
 
     def _parse(self) -> None:
-        account, options = self._account, self._options
-        if self._link.is_up and account.size < options.receive_window_bytes:
-            payloads = self._reader.take(options.inbox_frames - account.frames)
+        account, limits = self._account, self._link.limits
+        if self._link.is_up and account.size < limits.receive_window_bytes:
+            payloads = self._reader.take(limits.inbox_frames - account.frames)
             account.frames += len(payloads)
             account.size += sum(map(len, payloads))
-            self._link.deliver(self._channel, payloads, self)
+            if payloads:
+                self._link.deliver(self._channel, payloads, self)

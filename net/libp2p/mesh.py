@@ -1,8 +1,15 @@
-"""The mesh: a link to every member that is there, over libp2p, for a node to speak through.
+"""The mesh: a link to every peer it is told of, over libp2p, for a node to speak through.
 
-Between two members the one with the lower peer id dials, again and again until the other is
-there; observers dial whomever they want to hear. A peer has one connection: a new one replaces
-the old one, which is how a restarted peer gets rid of its own ghost.
+Of two peers the one with the lower peer id dials, again and again until the other is there. The
+higher one gives it a moment and then dials as well: the lower one may not know it, or know an
+address that it has left. A peer has one connection: a new one replaces the old one, which is how
+a restarted peer gets rid of its own ghost.
+
+Whoever connects without being in the mapping is a guest. Guests have limits of their own, in
+number and in what is held for each, so they take nothing from the others. When all places are
+taken the guest that has been silent longest goes, if it has been silent for long; else the
+newcomer is turned away, since whoever has something to say would otherwise be pushed out by
+anybody who can make up keys.
 """
 
 import asyncio
@@ -13,7 +20,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Coroutine,
     Iterable,
     Mapping,
@@ -27,7 +33,7 @@ from net.libp2p.framing import encode_frame
 from net.libp2p.handshake import RawStream, Upgraded, upgrade_inbound, upgrade_outbound
 from net.libp2p.identity import Identity
 from net.libp2p.link import CHANNEL_PROTOCOLS, Inbox, Link
-from net.libp2p.noise import Noise
+from net.libp2p.noise import Noise, SecureChannel
 from net.libp2p.options import MeshOptions
 from net.libp2p.protocols import (
     IDENTIFY,
@@ -57,15 +63,15 @@ class Mesh:
         self,
         identity_seed: bytes,
         listen: Address,
-        peers: Mapping[PeerId, Address],
-        observers: Collection[PeerId] = (),
+        peers: Mapping[PeerId, Address | None],
         options: MeshOptions = MeshOptions(),  # noqa: B008  (frozen)
     ) -> None:
         self._identity = Identity.from_seed(identity_seed)
         self._listen = listen
-        self._addresses = {peer: peers[peer] for peer in peers if peer != self.local_peer}
-        self._observers = frozenset(observers) - {self.local_peer}
+        self._addresses: dict[PeerId, Address | None] = dict(peers)
         self._options = options
+        self.on_own_identity: Callable[[str], None] = lambda _: None
+        """Called with an address from which another process has shown my own key."""
         self._counters: Counter[str] = Counter()
         self._inbox = Inbox()
         self._links: dict[PeerId, Link] = {}
@@ -163,18 +169,25 @@ class Mesh:
         self._spawn(self._beat())
         self.set_peers(self._addresses)
 
-    def set_peers(self, peers: Mapping[PeerId, Address]) -> None:
-        """Make `peers` the members: new ones are dialled, removed ones disconnected."""
-        self._addresses = {peer: peers[peer] for peer in peers if peer != self.local_peer}
+    def set_peers(self, peers: Mapping[PeerId, Address | None]) -> None:
+        """Whom I know from now on, and where each listens (None: nobody knows; it dials me).
+
+        No link is lost: a peer that is not among them any more becomes a guest, a guest that is
+        gets rid of a guest's limits, and a new address counts from the next dial on. What is said
+        of myself is ignored.
+        """
+        self._addresses = dict(peers)
+        self._addresses.pop(self.local_peer, None)
         if self._server is None:
             return
-        for peer, link in list(self._links.items()):
-            if not self._is_allowed(peer):
-                link.connection.close(Reason.REMOVED)
-        for peer in set(self._dialers) - set(self._addresses):
-            self._dialers.pop(peer).cancel()
-        for peer in self._addresses:
-            if peer not in self._dialers and self._dials(peer):
+        for peer, link in self._links.items():
+            link.set_guest(peer not in self._addresses)
+        self._limit_guests(self._options.max_guests)
+        for peer in list(self._dialers):
+            if self._addresses.get(peer) is None:
+                self._dialers.pop(peer).cancel()
+        for peer, address in self._addresses.items():
+            if peer not in self._dialers and address is not None:
                 self._dialers[peer] = self._spawn(self._keep_dialing(peer))
 
     def statistics(self) -> dict[str, int]:
@@ -211,32 +224,34 @@ class Mesh:
 
     # -- dialling and being dialled
 
-    def _dials(self, peer: PeerId) -> bool:
-        return self._options.dial_everyone or self.local_peer < peer
-
-    def _is_allowed(self, peer: PeerId) -> bool:
-        return peer in self._addresses or peer in self._observers
-
     async def _keep_dialing(self, peer: PeerId) -> None:
-        wait = self._options.redial_first_s
+        options = self._options
+        patience = 0.0 if self.local_peer < peer else options.dial_patience_s
+        pause, wait = patience, options.redial_first_s
         while True:
-            link = self._links.get(peer) or await self._dial(peer)
+            await asyncio.sleep(pause)
+            raw = RawStream()
+            link = self._links.get(peer) or await self._dial(peer, raw)
             if link is not None:
                 await asyncio.wait((link.connection.closed,))
-                if link.was_up:
-                    wait = self._options.redial_first_s
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * self._options.redial_factor, self._options.redial_cap_s)
+            pause = wait * random.uniform(0.5, 1.0)
+            if link is not None and link.was_up:
+                wait = options.redial_first_s
+                pause = max(patience, pause)
+            else:
+                cap = options.redial_unwelcome_cap_s if raw.was_connected else options.redial_cap_s
+                wait = min(wait * options.redial_factor, cap)
 
-    async def _dial(self, peer: PeerId) -> Link | None:
-        """One attempt to connect to `peer`; None if it failed."""
+    async def _dial(self, peer: PeerId, raw: RawStream) -> Link | None:
+        """One attempt to connect to `peer`, whose name is resolved anew; None if it failed."""
         assert self._noise is not None
-        raw = RawStream()
+        address = self._addresses[peer]
+        assert address is not None
         self._counters["dials"] += 1
         try:
             async with asyncio.timeout(self._options.dial_timeout_s):
                 loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: raw, *self._addresses[peer])
+                await loop.create_connection(lambda: raw, *address)
                 return self._adopt(await upgrade_outbound(raw, self._noise, peer), True)
         except Exception as error:
             self._count_refusal("dial", peer, error)
@@ -257,7 +272,7 @@ class Mesh:
         assert self._noise is not None
         try:
             async with asyncio.timeout(self._options.handshake_timeout_s):
-                upgraded = await upgrade_inbound(raw, self._noise, self._is_allowed)
+                upgraded = await upgrade_inbound(raw, self._noise, partial(self._admit, raw.remote))
             self._adopt(upgraded, False)
         except Exception as error:
             self._count_refusal("refused", raw.remote, error)
@@ -278,19 +293,56 @@ class Mesh:
         self._counters[f"{kind}_{cause}"] += 1
         logger.debug("%s %s: %s: %s", kind, whom, cause, error)
 
+    def _admit(self, remote: str, channel: SecureChannel) -> None:
+        """PeerError unless whoever has just proved who it is may be linked."""
+        assert self._noise is not None
+        if channel.peer != self.local_peer:
+            self._require_place(channel.peer)
+        elif channel.static_key == self._noise.static_key:
+            raise PeerError(Reason.MYSELF, "I was told my own address")
+        else:
+            self.on_own_identity(remote)
+            raise PeerError(Reason.OWN_IDENTITY, f"{remote} has my key")
+
+    def _require_place(self, peer: PeerId) -> None:
+        """PeerError if `peer` would be one guest too many."""
+        if peer in self._addresses or peer in self._links:
+            return
+        guests = self._guests()
+        if len(guests) < self._options.max_guests:
+            return
+        long_ago = asyncio.get_running_loop().time() - self._options.guest_silence_s
+        if not any(guest.heard_at <= long_ago for guest in guests):
+            raise PeerError(Reason.TOO_MANY_GUESTS, f"no place for {peer}")
+
+    def _guests(self) -> list[Link]:
+        return [link for link in self._links.values() if link.is_guest]
+
+    def _limit_guests(self, count: int) -> None:
+        """Part with those guests that have been silent longest until so many are left."""
+        while len(guests := self._guests()) > count:
+            _most_silent(guests).connection.close(Reason.TOO_MANY_GUESTS)
+
     def _adopt(self, upgraded: Upgraded, is_dialer: bool) -> Link:
         """Make an authenticated connection the link to its peer, instead of an older one."""
         peer = upgraded.channel.peer
         existing = self._links.get(peer)
         # of two that crossed, both ends keep what the lower id dialled
         crossed = existing is not None and existing.connection.is_dialer != is_dialer
-        if not self._is_allowed(peer) or (crossed and is_dialer == (peer < self.local_peer)):
+        try:
+            self._require_place(peer)  # somebody else may have got the last place meanwhile
+            if crossed and is_dialer == (peer < self.local_peer):
+                raise PeerError(Reason.REPLACED)
+        except PeerError:
             upgraded.transport.abort()
-            raise PeerError(Reason.REPLACED if crossed else Reason.REMOVED)
+            raise
         if existing is not None:
             existing.connection.close(Reason.REPLACED)
+        is_guest = peer not in self._addresses
+        if is_guest:
+            self._limit_guests(self._options.max_guests - 1)
         connection = Connection(upgraded, is_dialer, self._handlers, self._options)
-        link = Link(connection, self._inbox, self._options, self._counters)
+        link = Link(connection, is_guest, self._inbox, self._options, self._counters)
         self._links[peer] = link
         connection.on_closed = partial(self._on_closed, link)
         connection.start()
@@ -344,3 +396,7 @@ class Mesh:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _most_silent(links: list[Link]) -> Link:
+    return min(links, key=lambda link: link.heard_at)

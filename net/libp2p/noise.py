@@ -95,6 +95,8 @@ class SecureChannel:
     """Who is at the other end, and the codecs of both directions."""
 
     peer: PeerId
+    static_key: bytes
+    """The X25519 key of the other end's process: each `Noise` has its own."""
     encoder: RecordEncoder
     decoder: RecordDecoder
 
@@ -112,10 +114,13 @@ class Noise:
         from libp2p.security.noise.patterns import PatternXX
 
         self._id = ID.from_base58
+        static = create_new_x25519_key_pair()
+        self.static_key: bytes = static.public_key.to_bytes()
+        """What others see as my `SecureChannel.static_key`."""
         self._pattern = PatternXX(
             ID.from_base58(identity.peer_id),
             create_new_key_pair(identity.seed).private_key,
-            create_new_x25519_key_pair().private_key,
+            static.private_key,
         )
 
     async def initiate(self, stream: ByteStream, peer: PeerId) -> SecureChannel:
@@ -142,6 +147,7 @@ async def _channel(handshake: Awaitable[Any]) -> SecureChannel:
     ciphers = session.conn.noise_state.noise_protocol
     return SecureChannel(
         session.get_remote_peer().to_base58(),
+        session.remote_permanent_pubkey.to_bytes(),
         RecordEncoder(ciphers.cipher_state_encrypt.k),
         RecordDecoder(ciphers.cipher_state_decrypt.k),
     )

@@ -9,6 +9,15 @@ MIB = 1024 * KIB
 
 
 @dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """What is held for one peer, each per channel."""
+
+    send_queue_bytes: int
+    receive_window_bytes: int
+    inbox_frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeshOptions:
     """How a mesh behaves; the defaults serve a committee of up to a hundred members."""
 
@@ -20,7 +29,18 @@ class MeshOptions:
     inbox_frames: int = 4_096
     """Parsed frames per channel that the core has not taken; the rest stays in the window."""
 
+    # -- what is held for one guest: enough to answer one request in full
+    guest_send_queue_bytes: int = MAX_FRAME_BYTES + 64 * KIB
+    guest_window_bytes: int = 12 * MIB
+    """The largest frame fits although up to a quarter of the window is not granted anew yet."""
+    guest_inbox_frames: int = 256
+
     # -- who may connect
+    max_guests: int = 16
+    """Linked peers that I was not told of; all of them, filling both channels both ways, make
+    me hold 650 MB."""
+    guest_silence_s: float = 30.0
+    """A guest that has said nothing for so long gives way when all places are taken."""
     unauthenticated_connections: int = 64
     """Inbound and not authenticated yet; over it the oldest gives way."""
     handshake_timeout_s: float = 10.0
@@ -41,11 +61,21 @@ class MeshOptions:
     """A tenth more each time: a peer is missed for at most a tenth of its outage longer."""
     redial_cap_s: float = 0.25
     """A refused dial takes a quarter of a millisecond: fifty absent peers cost 5 % of a core."""
-    dial_everyone: bool = False
-    """For observers, whom nobody dials; between members the lower peer id dials."""
+    redial_unwelcome_cap_s: float = 5.0
+    """Where somebody answers and does not take us, a dial costs both a handshake."""
+    dial_patience_s: float = 1.0
+    """The higher peer id dials too, unless the lower one has for so long."""
 
     # -- writing
     write_bytes: int = 256 * KIB
     """What is queued for a peer goes out in writes of up to so many bytes."""
     unsent_bytes: int = 512 * KIB
     """How much the kernel may hold unsent, so that a vote overtakes a backlog of blocks."""
+
+    def limits(self, is_guest: bool) -> PeerLimits:
+        """What is held for a guest, or for a peer that is none."""
+        if is_guest:
+            return PeerLimits(
+                self.guest_send_queue_bytes, self.guest_window_bytes, self.guest_inbox_frames
+            )
+        return PeerLimits(self.send_queue_bytes, self.receive_window_bytes, self.inbox_frames)

@@ -80,6 +80,10 @@ class Stream:
             receiver(memoryview(bytes(self._buffer)))
             self._buffer.clear()
 
+    def widen(self, window_bytes: int) -> None:
+        """Let the peer send `window_bytes` ahead, never less than before."""
+        self._owner.widen(self.id, window_bytes)
+
     def consume(self, count: int) -> None:
         """Say that a receiver has used up `count` bytes."""
         self._owner.consume(self.id, count)

@@ -2,19 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from net.libp2p.identity import Identity
 from net.libp2p.mesh import Mesh
 from net.libp2p.options import MeshOptions
-from net.transport import Channel, Frame, NetworkEvent, PeerId
+from net.transport import Channel, Frame, NetworkEvent
 
 LOOPBACK = ("127.0.0.1", 0)
 TIMEOUT_S = 10.0
 
-QUICK = replace(MeshOptions(), heartbeat_s=0.1, idle_timeout_s=1.0, handshake_timeout_s=1.0)
+QUICK = replace(
+    MeshOptions(),
+    heartbeat_s=0.1,
+    idle_timeout_s=1.0,
+    handshake_timeout_s=1.0,
+    dial_patience_s=0.5,
+)
 """Everything that production waits seconds for, in fractions of one."""
 
 
@@ -48,9 +54,9 @@ async def mesh_of(count: int, options: MeshOptions = QUICK) -> AsyncIterator[lis
             await mesh.aclose()
 
 
-def introduce(meshes: list[Mesh], more: Mapping[PeerId, tuple[str, int]] | None = None) -> None:
+def introduce(meshes: list[Mesh]) -> None:
     """Tell every mesh where the others listen."""
-    addresses = {mesh.local_peer: mesh.listen_address for mesh in meshes} | dict(more or {})
+    addresses = {mesh.local_peer: mesh.listen_address for mesh in meshes}
     for mesh in meshes:
         mesh.set_peers(addresses)
 

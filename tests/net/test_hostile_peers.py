@@ -174,7 +174,7 @@ async def test_many_silent_connections_do_not_keep_a_member_out() -> None:
             STRANGER.seed,
             LOOPBACK,
             {mesh.local_peer: mesh.listen_address},
-            options=replace(options, dial_everyone=True),
+            options=replace(options, dial_patience_s=0.0),
         )
         await member.start()
         await until(lambda: mesh.peers_up)
@@ -205,16 +205,17 @@ async def test_garbage_instead_of_the_last_noise_message(honest: list[Mesh]) -> 
     await assert_refused(intruder, honest[0], "handshake_failed")
 
 
-async def test_a_stranger_is_refused_before_a_muxer_exists(honest: list[Mesh]) -> None:
-    intruder = await Intruder.authenticated(honest[0], STRANGER)
-    assert await intruder.read_until_closed() == b""  # not even a greeting inside the channel
-    await until(lambda: count(honest[0], "refused_unknown_peer") == 1)
-    await intruder.close()
+async def test_who_finds_no_place_is_refused_before_a_muxer_exists() -> None:
+    async with mesh_of(1, replace(QUICK, max_guests=0)) as [mesh]:
+        intruder = await Intruder.authenticated(mesh, STRANGER)
+        assert await intruder.read_until_closed() == b""  # not even a greeting inside the channel
+        await until(lambda: count(mesh, "refused_too_many_guests") == 1)
+        await intruder.close()
 
 
 async def test_nobody_connects_as_the_node_itself(honest: list[Mesh]) -> None:
     intruder = await Intruder.authenticated(honest[0], identities(2)[0])
-    await assert_refused(intruder, honest[0], "unknown_peer")
+    await assert_refused(intruder, honest[0], "own_identity")
 
 
 async def test_a_listener_who_is_somebody_else_is_not_talked_to() -> None:

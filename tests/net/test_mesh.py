@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from net.libp2p.handshake import RawStream
 from net.libp2p.mesh import Mesh
 from net.libp2p.options import MeshOptions
 from net.transport import MAX_FRAME_BYTES, Channel, Frame, PeerDown, PeerUp
@@ -204,33 +205,8 @@ async def test_a_peer_is_dialled_until_it_is_there() -> None:
     await late.aclose()
 
 
-async def test_members_are_added_and_removed_at_run_time() -> None:
-    async with mesh_of(3) as meshes:
-        one, two, three = meshes
-        introduce([one, two])
-        assert one.peers_up == {two.local_peer}
-        assert await take_events(one, 1) == [PeerDown(three.local_peer, "removed")]
-        await until(lambda: not three.peers_up)
-        introduce(meshes)
-        await until(lambda: all(len(mesh.peers_up) == 2 for mesh in meshes))
-
-
-async def test_an_observer_dials_whom_it_wants_to_hear() -> None:
-    low, high = identities(2)
-    member = Mesh(low.seed, LOOPBACK, {}, observers=[high.peer_id], options=QUICK)
-    await member.start()
-    watching = replace(QUICK, dial_everyone=True)
-    observer = Mesh(high.seed, LOOPBACK, {low.peer_id: member.listen_address}, options=watching)
-    await observer.start()
-    assert await take_events(member, 1) == [PeerUp(high.peer_id)]
-    assert await take_events(observer, 1) == [PeerUp(low.peer_id)]
-    await assert_linked(member, observer)
-    await observer.aclose()
-    await member.aclose()
-
-
 async def test_two_that_dial_each_other_at_once_end_with_one_link() -> None:
-    async with mesh_of(2, replace(QUICK, dial_everyone=True)) as [one, other]:
+    async with mesh_of(2, replace(QUICK, dial_patience_s=0.0)) as [one, other]:
         await until(lambda: one.peers_up and other.peers_up)
         await asyncio.sleep(0.2)
         one.drain_events()
@@ -241,7 +217,7 @@ async def test_two_that_dial_each_other_at_once_end_with_one_link() -> None:
 async def test_of_two_connections_that_crossed_the_one_dialled_by_the_lower_id_stays() -> None:
     async with mesh_of(2) as [low, high]:
         kept = low._links[high.local_peer]
-        assert await high._dial(low.local_peer) is None
+        assert await high._dial(low.local_peer, RawStream()) is None
         assert high.statistics()["dial_replaced"] == 1
         await assert_linked(low, high)
         assert low._links[high.local_peer] is kept
@@ -249,14 +225,14 @@ async def test_of_two_connections_that_crossed_the_one_dialled_by_the_lower_id_s
 
 async def test_a_connection_dialled_by_the_higher_id_gives_way_to_one_of_the_lower() -> None:
     lower, higher = identities(2)
-    low = Mesh(lower.seed, LOOPBACK, {}, observers=[higher.peer_id], options=QUICK)
+    low = Mesh(lower.seed, LOOPBACK, {}, options=QUICK)
     await low.start()
     addresses = {lower.peer_id: low.listen_address}
-    high = Mesh(higher.seed, LOOPBACK, addresses, options=replace(QUICK, dial_everyone=True))
+    high = Mesh(higher.seed, LOOPBACK, addresses, options=replace(QUICK, dial_patience_s=0.0))
     await high.start()
     await until(lambda: low.peers_up and high.peers_up)
     low.set_peers({higher.peer_id: high.listen_address})
-    assert await low._dial(higher.peer_id) is low._links[higher.peer_id]
+    assert await low._dial(higher.peer_id, RawStream()) is low._links[higher.peer_id]
     await until(lambda: lower.peer_id in high._links)
     await until(lambda: not high._links[lower.peer_id].connection.is_dialer)
     await until(lambda: low.peers_up and high.peers_up)

@@ -6,15 +6,17 @@ how time passes for it; the tests know nothing but the seam.
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Protocol
 
 import pytest
 
+from net.libp2p.identity import Identity
 from net.libp2p.mesh import Mesh
-from net.simulated import SimulatedNetwork
+from net.simulated import SimulatedNetwork, SimulatedTransport
 from net.transport import (
     MAX_FRAME_BYTES,
     Channel,
@@ -28,6 +30,8 @@ from net.transport import (
 from tests.net.meshes import LOOPBACK, QUICK, STRANGER, identities, introduce
 
 MEMBERS = 3
+MAX_GUESTS = 2
+OPTIONS = replace(QUICK, max_guests=MAX_GUESTS, dial_patience_s=0.05)
 PATIENCE_S = 10.0
 
 
@@ -50,6 +54,14 @@ class Network(Protocol):
         """Take a transport off the network."""
         ...
 
+    async def join(self, identity: Identity, knows: Iterable[Transport]) -> Transport:
+        """A transport that knows these, and nobody knows it."""
+        ...
+
+    def set_peers(self, transport: Transport, knows: Iterable[Transport]) -> None:
+        """From now on a transport knows these."""
+        ...
+
     async def stop(self) -> None:
         """Release everything."""
         ...
@@ -63,7 +75,7 @@ class Libp2pNetwork:
 
     async def start(self) -> list[Transport]:
         for identity in identities(MEMBERS):
-            mesh = Mesh(identity.seed, LOOPBACK, {}, options=QUICK)
+            mesh = Mesh(identity.seed, LOOPBACK, {}, options=OPTIONS)
             await mesh.start()
             self.meshes.append(mesh)
         introduce(self.meshes)
@@ -79,6 +91,18 @@ class Libp2pNetwork:
     async def leave(self, transport: Transport) -> None:
         assert isinstance(transport, Mesh)
         await transport.aclose()
+
+    async def join(self, identity: Identity, knows: Iterable[Transport]) -> Transport:
+        mesh = Mesh(identity.seed, LOOPBACK, {}, options=OPTIONS)
+        await mesh.start()
+        self.meshes.append(mesh)
+        self.set_peers(mesh, knows)
+        return mesh
+
+    def set_peers(self, transport: Transport, knows: Iterable[Transport]) -> None:
+        assert isinstance(transport, Mesh)
+        known = [peer for peer in knows if isinstance(peer, Mesh)]
+        transport.set_peers({peer.local_peer: peer.listen_address for peer in known})
 
     async def stop(self) -> None:
         for mesh in self.meshes:
@@ -110,13 +134,13 @@ class FaultlessSimulation:
 
     def __init__(self) -> None:
         self.clock = HeapClock()
-        self.network = SimulatedNetwork(self.clock, Random(1))
+        self.network = SimulatedNetwork(self.clock, Random(1), MAX_GUESTS)
         self.events: dict[PeerId, list[NetworkEvent]] = {}
 
     async def start(self) -> list[Transport]:
         peers = [identity.peer_id for identity in identities(MEMBERS)]
         self.events = {peer: [] for peer in peers}
-        return [self.network.attach(peer, self.events[peer].append) for peer in peers]
+        return [self.network.attach(peer, self.events[peer].append, knows=peers) for peer in peers]
 
     def drain(self, transport: Transport) -> list[NetworkEvent]:
         drained = list(self.events[transport.local_peer])
@@ -129,6 +153,15 @@ class FaultlessSimulation:
 
     async def leave(self, transport: Transport) -> None:
         self.network.detach(transport.local_peer, "left")
+
+    async def join(self, identity: Identity, knows: Iterable[Transport]) -> Transport:
+        heard = self.events[identity.peer_id] = []
+        known = [peer.local_peer for peer in knows]
+        return self.network.attach(identity.peer_id, heard.append, knows=known)
+
+    def set_peers(self, transport: Transport, knows: Iterable[Transport]) -> None:
+        assert isinstance(transport, SimulatedTransport)
+        transport.set_peers([peer.local_peer for peer in knows])
 
     async def stop(self) -> None:
         pass
@@ -158,6 +191,17 @@ class World:
     def collect(self) -> None:
         for member in self.members:
             self.seen.setdefault(member.local_peer, []).extend(self.network.drain(member))
+
+    async def join(self, identity: Identity, knows: list[Transport]) -> Transport:
+        """A newcomer, unknown to the others."""
+        joined = await self.network.join(identity, knows)
+        self.seen[joined.local_peer] = []
+        self.members.append(joined)
+        return joined
+
+    def links(self, member: Transport) -> list[NetworkEvent]:
+        """What a member has heard about links."""
+        return [each for each in self.seen[member.local_peer] if not isinstance(each, Frame)]
 
     def frames(self, member: Transport) -> list[Frame]:
         return [each for each in self.seen[member.local_peer] if isinstance(each, Frame)]
@@ -276,3 +320,79 @@ async def test_frames_come_only_between_up_and_down(world: World) -> None:
     assert from_three[0] is PeerUp
     assert from_three[-1] is PeerDown
     assert set(from_three[1:-1]) == {Frame}
+
+
+# -- guests: whom nobody was told of
+
+OUTSIDERS = identities(MEMBERS + 4)[MEMBERS:]
+
+
+async def both_hear(world: World, one: Transport, other: Transport) -> None:
+    """A frame gets through in both directions."""
+    for sender, receiver in ((one, other), (other, one)):
+        assert sender.send(receiver.local_peer, Channel.CONTROL, b"hello")
+        arrived = Frame(sender.local_peer, Channel.CONTROL, b"hello")
+        await world.until(partial(lambda r, f: f in world.frames(r), receiver, arrived))
+
+
+@pytest.mark.parametrize("identity", [OUTSIDERS[0], STRANGER])
+async def test_a_guest_is_linked_with_those_it_knows(world: World, identity: Identity) -> None:
+    one, two, three = world.members
+    guest = await world.join(identity, [one, two])
+    await world.until(lambda: len(guest.peers_up) == 2)
+    await world.until(lambda: all(guest.local_peer in each.peers_up for each in (one, two)))
+    await both_hear(world, guest, one)
+    assert guest.send(two.local_peer, Channel.BULK, bytes(MAX_FRAME_BYTES))
+    await world.until(lambda: any(len(f.payload) == MAX_FRAME_BYTES for f in world.frames(two)))
+    assert guest.local_peer not in three.peers_up
+    await world.network.leave(guest)
+    world.members.remove(guest)
+    await world.until(lambda: guest.local_peer not in one.peers_up)
+    world.collect()
+    assert isinstance(world.links(one)[-1], PeerDown)
+
+
+async def test_guests_who_do_not_know_each_other_are_not_linked(world: World) -> None:
+    one, _, _ = world.members
+    guests = [await world.join(identity, [one]) for identity in OUTSIDERS[:MAX_GUESTS]]
+    await world.until(lambda: all(each.peers_up == {one.local_peer} for each in guests))
+    assert not guests[0].send(guests[1].local_peer, Channel.CONTROL, b"x")
+
+
+async def test_a_guest_too_many_finds_no_place_while_members_do(world: World) -> None:
+    one, two, three = world.members
+    guests = [await world.join(identity, [one]) for identity in OUTSIDERS[:MAX_GUESTS]]
+    await world.until(lambda: all(one.local_peer in each.peers_up for each in guests))
+    late = await world.join(OUTSIDERS[MAX_GUESTS], [one, two])
+    await world.until(lambda: late.local_peer in two.peers_up)
+    for _ in range(20):
+        await world.network.pass_time()
+    assert late.local_peer not in one.peers_up
+    assert {two.local_peer, three.local_peer} < one.peers_up
+    world.network.set_peers(one, [two, three, late])
+    await world.until(lambda: late.local_peer in one.peers_up)
+    assert all(each.local_peer in one.peers_up for each in guests)
+
+
+async def test_who_turns_from_guest_to_member_and_back_keeps_the_link(world: World) -> None:
+    one, two, three = world.members
+    guest = await world.join(OUTSIDERS[0], [one])
+    await world.until(lambda: guest.local_peer in one.peers_up and guest.peers_up)
+    world.collect()
+    before = world.links(one)
+    for known in ([two, three, guest], [two], [guest], [three], [two, three, guest]):
+        world.network.set_peers(one, known)
+        await world.network.pass_time()
+    await both_hear(world, guest, one)
+    await both_hear(world, one, three)
+    assert world.links(one) == before
+
+
+async def test_of_too_many_who_are_not_known_any_more_some_go(world: World) -> None:
+    one, two, three = world.members
+    guests = [await world.join(identity, [one]) for identity in OUTSIDERS[:MAX_GUESTS]]
+    await world.until(lambda: all(each.local_peer in one.peers_up for each in guests))
+    for other in (two, three):
+        world.network.set_peers(other, [])
+    world.network.set_peers(one, [])
+    await world.until(lambda: len(one.peers_up) == MAX_GUESTS)
