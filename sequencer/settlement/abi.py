@@ -6,7 +6,8 @@
     bitmap: length, one padded word | data: length, padded words
 
 so a transaction input is built and read here by position; `decode_post_batch` refuses whatever
-the contract would refuse.
+the contract would refuse.  `post_blobs` has the number of blobs where the offset of the data is,
+and nothing after the bitmap.
 """
 
 import json
@@ -17,18 +18,22 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from sequencer.settlement.batch import HEADER_BYTES
-from sequencer.settlement.encoding import SIGNATURE_BYTES, add_keys, expand_key, expand_signature
+from sequencer.settlement.blobs import MAX_BLOBS
+from sequencer.settlement.encoding import SIGNATURE_BYTES, expand_key, expand_signature
 
 MAX_MEMBERS: Final = 128
 """The largest committee the contract takes: its keys must fit the code of one account."""
 
 MAX_BITMAP_BYTES: Final = MAX_MEMBERS // 8
+MAX_BLOBS: Final = 6
+"""The most blobs that the contract takes for a batch."""
+
+ADDRESS_BYTES: Final = 20
 
 _WORD: Final = 32
 _SIGNATURE_AT: Final = HEADER_BYTES + _WORD
 _BITMAP_AT: Final = _SIGNATURE_AT + SIGNATURE_BYTES + _WORD
 _DATA_AT: Final = _BITMAP_AT + 2 * _WORD
-_WEIGHT_SHIFT: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,19 @@ class PostBatchCall(NamedTuple):
     data: bytes
 
 
+class PostBlobsCall(NamedTuple):
+    """The arguments of `post_blobs`: as of `post_batch`, and in how many blobs the data is."""
+
+    header: bytes
+    bitmap: bytes
+    signature: bytes
+    blobs: int
+
+
 @dataclass(frozen=True, slots=True)
 class BatchPosted:
-    """The event of an accepted batch; `poster` is the sender's address, 20 bytes."""
+    """The event of an accepted batch; `poster` is the sender's address, 20 bytes, and `blobs` says
+    how many blobs hold its bytes: 0 if they are calldata."""
 
     number: int
     epoch: int
@@ -62,6 +77,7 @@ class BatchPosted:
     log_root: bytes
     data_hash: bytes
     poster: bytes
+    blobs: int = 0
 
 
 @cache
@@ -77,56 +93,51 @@ def load_contract() -> ContractArtifact:
     )
 
 
-def encode_constructor(
-    chain_id: bytes, epoch: int, keys: Sequence[bytes], weights: Sequence[int]
-) -> bytes:
-    """Constructor arguments: append them to the bytecode to deploy.
-
-    `chain_id` is the digest of the genesis core (32 bytes), `keys` are the members' compressed
-    keys (48 bytes each) in committee order.  Raises ValueError.
-    """
-    from eth_abi.abi import encode
-
-    if not 1 <= len(keys) == len(weights) <= MAX_MEMBERS:
-        raise ValueError(f"the contract takes 1 to {MAX_MEMBERS} members, each with a weight")
-    if len(set(keys)) != len(keys):
-        raise ValueError("two members have the same key")
-    types = ["bytes32", "uint256[4][]", "uint64[]", "uint64"]
-    return encode(types, [chain_id, [_key_words(key) for key in keys], list(weights), epoch])
-
-
-def committee_digest(keys: Sequence[bytes], weights: Sequence[int]) -> bytes:
-    """What the contract's `committee_digest()` answers for this committee (32 bytes)."""
-    from eth_abi.abi import encode
-    from eth_hash.auto import keccak
-
-    total = sum(weights)
-    records = [[len(keys), total, 2 * total // 3 + 1, 0], _key_words(add_keys(keys))]
-    for key, weight in zip(keys, weights, strict=True):
-        first, *rest = _key_words(key)
-        records.append([first | weight << _WEIGHT_SHIFT, *rest])
-    return keccak(b"\0" + encode(["uint256[4][]"], [records]))
-
-
 def post_batch_calldata(header: bytes, bitmap: bytes, signature: bytes, data: bytes) -> bytes:
     """The transaction input that posts a batch.  Raises ValueError.
 
     `header` is `BatchHeader.encode()`, `bitmap` and `signature` (96 bytes compressed) are those of
     the certificate, `data` are the bytes that the header names.
     """
+    head = _head("post_batch", header, bitmap, signature, _DATA_AT)
+    return b"".join((head, word(len(data)), _padded(data)))
+
+
+def post_blobs_calldata(header: bytes, bitmap: bytes, signature: bytes, blobs: int) -> bytes:
+    """The input of the transaction that posts a batch in its `blobs`; see `post_batch_calldata`."""
+    if not 1 <= blobs <= MAX_BLOBS:
+        raise ValueError(f"a batch goes into 1 to {MAX_BLOBS} blobs")
+    return _head("post_blobs", header, bitmap, signature, blobs)
+
+
+def _head(name: str, header: bytes, bitmap: bytes, signature: bytes, last: int) -> bytes:
+    """Selector and arguments up to the bitmap, its bytes included."""
+    certificate = _certificate("post_batch", header, bitmap, signature, _DATA_AT)
+    return certificate + word(len(data)) + _padded(data)
+
+
+def post_blobs_calldata(header: bytes, bitmap: bytes, signature: bytes, blobs: int) -> bytes:
+    """The input of the blob transaction that posts a batch.  Raises ValueError.
+
+    As `post_batch_calldata`, but the bytes are in `blobs` blobs of the transaction, 1 to 6.
+    """
+    if not 1 <= blobs <= MAX_BLOBS:
+        raise ValueError(f"a batch is in 1 to {MAX_BLOBS} blobs")
+    return _certificate("post_blobs", header, bitmap, signature, blobs)
+
+
+def _certificate(name: str, header: bytes, bitmap: bytes, signature: bytes, last: int) -> bytes:
     if len(header) != HEADER_BYTES or not 1 <= len(bitmap) <= MAX_BITMAP_BYTES:
         raise ValueError("header or bitmap has the wrong length")
     return b"".join(
         (
-            _selector("post_batch"),
+            selector(name),
             header,
-            _word(_BITMAP_AT),
+            word(_BITMAP_AT),
             expand_signature(signature),
-            _word(_DATA_AT),
-            _word(len(bitmap)),
+            word(last),
+            word(len(bitmap)),
             _padded(bitmap),
-            _word(len(data)),
-            _padded(data),
         )
     )
 
@@ -134,13 +145,13 @@ def post_batch_calldata(header: bytes, bitmap: bytes, signature: bytes, data: by
 def decode_post_batch(calldata: bytes) -> PostBatchCall:
     """The arguments in a transaction input that the contract accepted; ValueError for others."""
     arguments = calldata[4:]
-    if calldata[:4] != _selector("post_batch") or len(arguments) < _DATA_AT + _WORD:
+    if calldata[:4] != selector("post_batch") or len(arguments) < _DATA_AT + _WORD:
         raise ValueError("not a call of post_batch")
-    bitmap_size = _number(arguments, _BITMAP_AT)
-    data_size = _number(arguments, _DATA_AT)
+    bitmap_size = number(arguments, _BITMAP_AT)
+    data_size = number(arguments, _DATA_AT)
     if (
-        _number(arguments, HEADER_BYTES) != _BITMAP_AT
-        or _number(arguments, _BITMAP_AT - _WORD) != _DATA_AT
+        number(arguments, HEADER_BYTES) != _BITMAP_AT
+        or number(arguments, _BITMAP_AT - _WORD) != _DATA_AT
         or not 1 <= bitmap_size <= MAX_BITMAP_BYTES
         or len(arguments) != _DATA_AT + _WORD + data_size + -data_size % _WORD
     ):
@@ -154,29 +165,77 @@ def decode_post_batch(calldata: bytes) -> PostBatchCall:
     )
 
 
+def decode_post_blobs(calldata: bytes) -> PostBlobsCall:
+    """The arguments in a transaction input that the contract accepted; ValueError for others."""
+    arguments = calldata[4:]
+    if calldata[:4] != selector("post_blobs") or len(arguments) != _DATA_AT:
+        raise ValueError("not a call of post_blobs")
+    bitmap_size, blobs = number(arguments, _BITMAP_AT), number(arguments, _BITMAP_AT - _WORD)
+    if (
+        number(arguments, HEADER_BYTES) != _BITMAP_AT
+        or not 1 <= bitmap_size <= MAX_BITMAP_BYTES
+        or not 1 <= blobs <= MAX_BLOBS
+    ):
+        raise ValueError("arguments are not canonical")
+    bitmap_start = _BITMAP_AT + _WORD
+    return PostBlobsCall(
+        header=arguments[:HEADER_BYTES],
+        bitmap=arguments[bitmap_start : bitmap_start + bitmap_size],
+        signature=arguments[_SIGNATURE_AT : _SIGNATURE_AT + SIGNATURE_BYTES],
+        blobs=blobs,
+    )
+
+
+def posts_blobs(calldata: bytes) -> bool:
+    """Whether a transaction input calls `post_blobs`."""
+    return calldata[:4] == selector("post_blobs")
+
+
+def decode_post_blobs(calldata: bytes) -> PostBlobsCall:
+    """The arguments in a transaction input that the contract accepted; ValueError for others."""
+    arguments = calldata[4:]
+    if calldata[:4] != selector("post_blobs") or len(arguments) != _DATA_AT:
+        raise ValueError("not a call of post_blobs")
+    bitmap_size = number(arguments, _BITMAP_AT)
+    blobs = number(arguments, _BITMAP_AT - _WORD)
+    if (
+        number(arguments, HEADER_BYTES) != _BITMAP_AT
+        or not 1 <= bitmap_size <= MAX_BITMAP_BYTES
+        or not 1 <= blobs <= MAX_BLOBS
+    ):
+        raise ValueError("arguments are not canonical")
+    start = _BITMAP_AT + _WORD
+    return PostBlobsCall(
+        header=arguments[:HEADER_BYTES],
+        bitmap=arguments[start : start + bitmap_size],
+        signature=arguments[_SIGNATURE_AT : _SIGNATURE_AT + SIGNATURE_BYTES],
+        blobs=blobs,
+    )
+
+
 def view_calldata(name: str) -> bytes:
     """The input of a call of a view without arguments; its answer is one 32-byte word."""
-    return _selector(name)
+    return selector(name)
 
 
-@cache
 def batch_posted_topic() -> bytes:
     """The first topic of the event of an accepted batch; the second is its number, as a word."""
-    return _hash_signature("event", "BatchPosted")
+    return event_topic("BatchPosted")
 
 
 def decode_batch_posted(topics: Sequence[bytes], data: bytes) -> BatchPosted:
     """The event in a log entry of the contract.  Raises ValueError for another one."""
-    if len(topics) != 2 or topics[0] != batch_posted_topic() or len(data) != 6 * _WORD:
+    if len(topics) != 2 or topics[0] != batch_posted_topic() or len(data) != 7 * _WORD or any(data[192:223]):
         raise ValueError("not a BatchPosted event")
     return BatchPosted(
         number=int.from_bytes(topics[1], "big"),
-        epoch=_number(data, 0),
-        first_position=_number(data, 32),
-        last_position=_number(data, 64),
+        epoch=number(data, 0),
+        first_position=number(data, 32),
+        last_position=number(data, 64),
         log_root=data[96:128],
         data_hash=data[128:160],
         poster=data[172:192],
+        blobs=data[223],
     )
 
 
@@ -185,36 +244,45 @@ def decode_revert(data: bytes) -> str:
     from eth_abi.abi import decode
     from eth_abi.exceptions import DecodingError
 
-    selector = data[:4]
-    if selector == b"\x08\xc3\x79\xa0":  # Error(string)
+    if data[:4] == b"\x08\xc3\x79\xa0":  # Error(string)
         try:
             (reason,) = decode(["string"], data[4:])
         except (DecodingError, UnicodeDecodeError, OverflowError):
             return data.hex()
         return str(reason)
-    return _errors().get(selector, data.hex())
+    return _errors().get(data[:4], data.hex())
 
 
-def _key_words(compressed: bytes) -> list[int]:
+def key_words(compressed: bytes) -> list[int]:
+    """A 48-byte key as the four words of an EIP-2537 point.  Raises ValueError."""
     key = expand_key(compressed)
-    return [_number(key, at) for at in range(0, len(key), _WORD)]
+    return [number(key, at) for at in range(0, len(key), _WORD)]
 
 
-def _word(number: int) -> bytes:
-    return number.to_bytes(_WORD, "big")
+def word(value: int) -> bytes:
+    """A number as an ABI word; OverflowError above 256 bits."""
+    return value.to_bytes(_WORD, "big")
 
 
-def _number(data: bytes, at: int) -> int:
+def number(data: bytes, at: int) -> int:
+    """The number in the word at this position, zero behind the end."""
     return int.from_bytes(data[at : at + _WORD], "big")
+
+
+@cache
+def selector(name: str) -> bytes:
+    """The first four bytes of a call of this function."""
+    return _hash_signature("function", name)[:4]
+
+
+@cache
+def event_topic(name: str) -> bytes:
+    """The first topic of this event."""
+    return _hash_signature("event", name)
 
 
 def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % _WORD)
-
-
-@cache
-def _selector(name: str) -> bytes:
-    return _hash_signature("function", name)[:4]
 
 
 @cache

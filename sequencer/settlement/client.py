@@ -69,7 +69,10 @@ EMPTY_CONTRACT = ContractState(next_number=1, log_root=bytes(32))
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A batch that the contract accepted, as its event says, and where that happened."""
+    """A batch that the contract accepted, as its event says, and where that happened.
+
+    Its bytes are in the input of the transaction, or in so many `blobs`.
+    """
 
     number: int
     log_root: bytes
@@ -77,6 +80,7 @@ class Accepted:
     tx_hash: bytes
     block_number: int
     block_hash: bytes
+    blobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ Safety does not depend on any of this: the contract takes each number once, and 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sequencer.settlement.account import Fees
 from sequencer.settlement.client import Receipt, SendOutcome
 from sequencer.settlement.poster_events import (
     L1_ALARM,
@@ -53,6 +52,7 @@ from sequencer.settlement.poster_events import (
     Tell,
     Unreachable,
 )
+from sequencer.settlement.poster_fees import market_fees, most, raised_fees
 from sequencer.settlement.poster_state import Flight, Version, decode_state, encode_state
 from sequencer.settlement.poster_watch import Alarms, L1Watch, Progress
 from sequencer.settlement.schedule import first_block, rank
@@ -266,17 +266,13 @@ class Poster:
 
     def _raise_fees(self, attempt: _Attempt, flight: Flight, view: L1View, *, cancel: bool) -> bool:
         """Ask for a dearer version; False if the cap or the number of versions is reached."""
-        last = flight.versions[-1]
-        market = self._market(view)
-        fees = Fees(
-            max(_one_eighth_more(last.fees.max_fee), market.max_fee if market else 0),
-            max(_one_eighth_more(last.fees.tip), market.tip if market else 0),
-        )
-        if fees.max_fee > self._settings.max_fee_wei or len(flight.versions) >= MAX_VERSIONS:
+        limit, first, last = self._settings.max_fee_wei, flight.versions[0], flight.versions[-1]
+        fees = raised_fees(last.fees, market_fees(view, limit, first.blobs), limit)
+        if fees is None or len(flight.versions) >= MAX_VERSIONS:
             return False
         attempt.version_block = view.head.number
-        gas = CANCEL_GAS if cancel else flight.versions[0].gas
-        self._actions.append(Sign(flight.number, flight.nonce, gas, fees, cancel))
+        gas, blobs = (CANCEL_GAS, min(1, first.blobs)) if cancel else (first.gas, first.blobs)
+        self._actions.append(Sign(flight.number, flight.nonce, gas, fees, cancel, blobs))
         return True
 
     # a new attempt
@@ -307,16 +303,18 @@ class Poster:
         attempt = self._unsigned(event.number, Stage.BUILT)
         if attempt is None or self._view is None:
             return
-        fees = self._market(self._view)
+        limit = self._settings.max_fee_wei
+        fees = market_fees(self._view, limit, event.blobs)
         if fees is None:
             self._end(attempt, Stage.ABANDONED, "too expensive")
             self._hold_off(
                 "fees",
-                f"the L1 base fee is {self._view.head.base_fee} wei, "
-                f"our limit for all fees is {self._settings.max_fee_wei} wei",
+                f"the L1 base fee is {self._view.head.base_fee} wei"
+                + (f", for blobs {self._view.blob_base_fee} wei" if event.blobs else "")
+                + f", our limit for all fees is {limit} wei",
             )
             return
-        cost = event.gas * fees.max_fee
+        cost = most(fees, event.gas, event.blobs)
         if cost > self._view.balance:
             self._end(attempt, Stage.ABANDONED, "not enough funds")
             self._hold_off(
@@ -326,7 +324,9 @@ class Poster:
         self._alarms.clear("fees")
         self._alarms.clear("funds")
         self._enter(attempt, Stage.SIMULATED, "")
-        self._actions.append(Sign(event.number, self._view.nonce, event.gas, fees, cancel=False))
+        self._actions.append(
+            Sign(event.number, self._view.nonce, event.gas, fees, False, event.blobs)
+        )
 
     def _on_simulation_failed(self, event: SimulationFailed) -> None:
         attempt = self._unsigned(event.number, Stage.BUILT)
@@ -399,13 +399,6 @@ class Poster:
 
     # small things
 
-    def _market(self, view: L1View) -> Fees | None:
-        """Fees that hold for several full blocks; None if even one is above our limit."""
-        limit = self._settings.max_fee_wei
-        if view.head.base_fee + view.tip > limit:
-            return None
-        return Fees(min(limit, 2 * view.head.base_fee + view.tip), view.tip)
-
     def _timed_out(self, attempt: _Attempt) -> bool:
         return self._now_ms - attempt.since_ms >= self._settings.answer_timeout_ms
 
@@ -440,8 +433,3 @@ class Poster:
 
     def _tell(self, notice: Notice) -> None:
         self._actions.append(Tell(notice))
-
-
-def _one_eighth_more(fee: int) -> int:
-    """The next fee level: 12.5 % more, rounded up; clients ask for 10 %."""
-    return fee + -(-fee // 8)

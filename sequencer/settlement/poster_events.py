@@ -59,7 +59,8 @@ class L1View:
     `next_number` is the contract's at `head`, `final_next` the one at `final_block`. `accepted`
     lists what was accepted after block `window_start` of the machine. `nonce` is read before
     `receipts`, so that an own transaction that used a nonce has its receipt here. `certified` is
-    the highest batch number up to which we hold certificates, 0 for none.
+    the highest batch number up to which we hold certificates, 0 for none. `blob_base_fee` is in wei
+    a unit of blob gas, 0 where no blobs are used.
     """
 
     head: L1Block
@@ -72,6 +73,7 @@ class L1View:
     tip: int
     receipts: Mapping[bytes, Receipt]
     certified: int
+    blob_base_fee: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,12 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """The call of `number` succeeded on the pending state with this gas limit."""
+    """The call of `number` succeeded on the pending state with this gas limit, and with so many
+    blobs (0: its bytes are in the calldata)."""
 
     number: int
     gas: int
+    blobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,7 @@ class Sign:
     gas: int
     fees: Fees
     cancel: bool
+    blobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

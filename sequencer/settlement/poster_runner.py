@@ -12,6 +12,7 @@ from typing import Protocol
 
 from sequencer.settlement import abi
 from sequencer.settlement.account import SignedTransaction, TransactionSigner
+from sequencer.settlement.blobs import BLOBS, CALLDATA, EITHER, Sidecar, blob_count
 from sequencer.settlement.client import (
     Accepted,
     CallReverted,
@@ -24,7 +25,9 @@ from sequencer.settlement.client import (
     SettlementClient,
     SettlementError,
 )
+from sequencer.settlement.kzg import BlobProver, KzgError
 from sequencer.settlement.poster import Poster
+from sequencer.settlement.poster_blobs import Sidecars
 from sequencer.settlement.poster_events import (
     Action,
     Answered,
@@ -43,15 +46,9 @@ from sequencer.settlement.poster_events import (
     Tell,
     Unreachable,
 )
+from sequencer.settlement.poster_fees import posting_gas, price
 from sequencer.settlement.poster_state import Version
 
-BASE_GAS = 21_000
-ZERO_BYTE_GAS = 4
-NONZERO_BYTE_GAS = 16
-FLOOR_TOKEN_GAS = 10
-TOKENS_PER_NONZERO_BYTE = 4
-EXECUTION_GAS = 700_000
-"""Upper bound of what the contract spends: certificate, keccak and memory of 120 KiB, log."""
 MAX_TORN_READS = 10
 """Readings in a row that fail or contradict themselves before it is called an error."""
 MAX_KEPT_TRANSACTIONS = 8
@@ -108,6 +105,8 @@ class PosterRunner:
         committee_size: int,
         clock_ms: Callable[[], int],
         settings: PosterSettings | None = None,
+        data: str = CALLDATA,
+        prover: BlobProver | None = None,
     ) -> None:
         self._client = client
         self._port = port
@@ -118,7 +117,9 @@ class PosterRunner:
         self._torn_reads = 0
         self._read_at_ms: int | None = None
         self._kept: dict[bytes, bytes] = {}
-        self._calldata_kept: tuple[int, bytes] = (0, b"")
+        self._data = data
+        self._sidecars = Sidecars(client, prover)
+        self._calldata_kept: tuple[int, bool, bytes] = (0, False, b"")
         self.machine = Poster(
             settings or PosterSettings(),
             chain_id=chain_id,
@@ -168,7 +169,7 @@ class PosterRunner:
         elif isinstance(action, Simulate):
             return await self._simulate(action.number)
         elif isinstance(action, Sign):
-            return self._sign(action)
+            return await self._sign(action)
         elif isinstance(action, Send):
             return await self._send(action)
         return None
@@ -242,75 +243,107 @@ class PosterRunner:
             tip=await client.tip(),
             receipts=receipts,
             certified=certified,
+            blob_base_fee=0 if self._data == CALLDATA else await client.blob_base_fee(),
         )
 
     # acting
 
-    def _calldata(self, number: int) -> bytes:
-        if self._calldata_kept[0] != number:
-            batch = self._port.certified(number)
-            if batch is None:
-                raise SettlementError(f"the certificate of batch {number} is not held any more")
-            calldata = abi.post_batch_calldata(
-                batch.header, batch.bitmap, batch.signature, batch.data
-            )
-            self._calldata_kept = (number, calldata)
-        return self._calldata_kept[1]
+    def _batch(self, number: int) -> CertifiedBatch:
+        batch = self._port.certified(number)
+        if batch is None:
+            raise SettlementError(f"the certificate of batch {number} is not held any more")
+        return batch
+
+    def _calldata(self, number: int, in_blobs: bool) -> bytes:
+        if self._calldata_kept[:2] != (number, in_blobs):
+            batch = self._batch(number)
+            if in_blobs:
+                calldata = abi.post_blobs_calldata(
+                    batch.header, batch.bitmap, batch.signature, blob_count(len(batch.data))
+                )
+            else:
+                calldata = abi.post_batch_calldata(
+                    batch.header, batch.bitmap, batch.signature, batch.data
+                )
+            self._calldata_kept = (number, in_blobs, calldata)
+        return self._calldata_kept[2]
+
+    async def _craft(self, number: int) -> Sidecar | None:
+        """The blobs to post a batch with; None for calldata, which is a matter of price where the
+        genesis leaves the choice, and the way out where proofs fail."""
+        view, data = self.machine.view, self._batch(number).data
+        if self._data == CALLDATA:
+            return None
+        if self._data == EITHER:
+            outside, inside = self._calldata(number, False), self._calldata(number, True)
+            if view is None or price(view, outside) <= price(view, inside, blob_count(len(data))):
+                return None
+        try:
+            return await self._sidecars.of(data)
+        except KzgError:
+            if self._data == BLOBS:
+                raise
+            return None
+
+    async def _sidecar(self, number: int, version: Version) -> Sidecar | None:
+        if version.blobs == 0:
+            return None
+        if version.cancel:
+            return await self._sidecars.of_nothing()
+        return await self._sidecars.of(self._batch(number).data)
 
     async def _simulate(self, number: int) -> Event:
         try:
-            calldata = self._calldata(number)
+            sidecar = await self._craft(number)
+            hashes = sidecar.versioned_hashes if sidecar else ()
+            calldata = self._calldata(number, sidecar is not None)
             gas = posting_gas(calldata)
-            await self._client.simulate(self._account.address, calldata, gas)
+            await self._client.simulate(self._account.address, calldata, gas, hashes)
         except CallReverted as error:
             return SimulationFailed(number, error.reason)
         except (SettlementError, ValueError) as error:
             return NoVerdict(number, str(error))
-        return Simulated(number, gas)
+        return Simulated(number, gas, len(hashes))
 
-    def _sign(self, action: Sign) -> Event:
-        wanted = Version(b"", action.gas, action.fees, action.cancel)
+    async def _sign(self, action: Sign) -> Event:
+        wanted = Version(b"", action.gas, action.fees, action.cancel, action.blobs)
         try:
-            signed = self._signed(action.number, action.nonce, wanted)
+            sidecar = await self._sidecar(action.number, wanted)
+            signed = self._signed(action.number, action.nonce, wanted, sidecar)
         except (SettlementError, ValueError) as error:
             return NoVerdict(action.number, str(error))
         self._keep(signed)
         return Signed(action.number, action.nonce, replace(wanted, tx_hash=signed.tx_hash))
 
     async def _send(self, action: Send) -> Event:
-        raw = self._kept.get(action.version.tx_hash)
-        if raw is None:
-            try:
-                raw = self._signed(action.number, action.nonce, action.version).raw
-            except (SettlementError, ValueError) as error:
-                answer = SendAnswer(SendOutcome.REJECTED, str(error))
-                return Answered(action.version.tx_hash, answer)
-        return Answered(action.version.tx_hash, await self._client.send(raw))
+        raw, version = self._kept.get(action.version.tx_hash), action.version
+        try:
+            sidecar = await self._sidecar(action.number, version)
+            if raw is None:
+                raw = self._signed(action.number, action.nonce, version, sidecar).raw
+        except (SettlementError, ValueError) as error:
+            answer = SendAnswer(SendOutcome.REJECTED, str(error))
+            return Answered(action.version.tx_hash, answer)
+        return Answered(version.tx_hash, await self._client.send(raw, sidecar))
 
-    def _signed(self, number: int, nonce: int, version: Version) -> SignedTransaction:
+    def _signed(
+        self, number: int, nonce: int, version: Version, sidecar: Sidecar | None
+    ) -> SignedTransaction:
         """Signing is deterministic: the same version has the same hash again."""
         cancel = version.cancel
         return self._account.sign(
             nonce=nonce,
             to=self._account.address if cancel else self._contract,
-            data=b"" if cancel else self._calldata(number),
+            data=b"" if cancel else self._calldata(number, version.blobs > 0),
             gas=version.gas,
             fees=version.fees,
+            blob_hashes=sidecar.versioned_hashes if sidecar else (),
         )
 
     def _keep(self, signed: SignedTransaction) -> None:
         self._kept[signed.tx_hash] = signed.raw
         while len(self._kept) > MAX_KEPT_TRANSACTIONS:
             del self._kept[next(iter(self._kept))]
-
-
-def posting_gas(calldata: bytes) -> int:
-    """A gas limit that a posting never exceeds; what is not used is not paid (EIP-7623 floor)."""
-    zeros = calldata.count(0)
-    nonzeros = len(calldata) - zeros
-    standard = ZERO_BYTE_GAS * zeros + NONZERO_BYTE_GAS * nonzeros + EXECUTION_GAS
-    floor = FLOOR_TOKEN_GAS * (zeros + TOKENS_PER_NONZERO_BYTE * nonzeros)
-    return BASE_GAS + max(standard, floor)
 
 
 def _is_consistent(

@@ -6,7 +6,7 @@ import orjson
 
 from sequencer.settlement.account import Fees
 
-FORMAT = 1
+FORMAT = 2
 MAX_STATE_BYTES = 4 << 20
 
 
@@ -14,13 +14,15 @@ MAX_STATE_BYTES = 4 << 20
 class Version:
     """One signed transaction: the same batch and nonce may be signed again with higher fees.
 
-    With `cancel` it is an empty transaction to ourselves that only uses up the nonce.
+    With `cancel` it is an empty transaction to ourselves that only uses up the nonce. Only a
+    transaction with blobs (their number is `blobs`) takes the place of another one.
     """
 
     tx_hash: bytes
     gas: int
     fees: Fees
     cancel: bool = False
+    blobs: int = 0
 
 
 @dataclass
@@ -77,7 +79,9 @@ def _encode_version(version: Version) -> dict[str, str | int | bool]:
         "gas": version.gas,
         "max_fee": str(version.fees.max_fee),
         "tip": str(version.fees.tip),
+        "blob_fee": str(version.fees.blob_fee),
         "cancel": version.cancel,
+        "blobs": version.blobs,
     }
 
 
@@ -85,6 +89,7 @@ def _decode_version(stored: dict[str, str]) -> Version:
     return Version(
         bytes.fromhex(stored["hash"]),
         int(stored["gas"]),
-        Fees(int(stored["max_fee"]), int(stored["tip"])),
+        Fees(int(stored["max_fee"]), int(stored["tip"]), int(stored["blob_fee"])),
         bool(stored["cancel"]),
+        int(stored["blobs"]),
     )

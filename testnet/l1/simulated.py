@@ -6,13 +6,14 @@ faults of its own: requests and answers get lost, and its endpoint may lag behin
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from sequencer.settlement import abi
 from sequencer.settlement.account import Fees, SignedTransaction
 from sequencer.settlement.batch import BatchHeader
+from sequencer.settlement.blobs import Sidecar, blobs_digest
 from sequencer.settlement.client import (
     Accepted,
     CallReverted,
@@ -39,6 +40,7 @@ class SimulatedTransaction:
     data: bytes
     gas: int
     fees: Fees
+    blob_hashes: tuple[bytes, ...] = ()
 
     @property
     def tx_hash(self) -> bytes:
@@ -66,10 +68,19 @@ class SimulatedAccount:
         self.address = address
 
     def sign(
-        self, *, nonce: int, to: bytes | None, data: bytes, gas: int, fees: Fees, value: int = 0
+        self,
+        *,
+        nonce: int,
+        to: bytes | None,
+        data: bytes,
+        gas: int,
+        fees: Fees,
+        value: int = 0,
+        blob_hashes: Sequence[bytes] = (),
     ) -> SignedTransaction:
         """See `L1Account.sign`."""
-        transaction = SimulatedTransaction(self.address, nonce, to, data, gas, fees)
+        hashes = tuple(blob_hashes)
+        transaction = SimulatedTransaction(self.address, nonce, to, data, gas, fees, hashes)
         self._l1.known[transaction.tx_hash] = transaction
         return SignedTransaction(transaction.tx_hash, transaction.tx_hash)
 
@@ -82,12 +93,15 @@ class SimulatedL1:
         self.contract_address = contract
         self._finality_depth = finality_depth
         self.base_fee = 10**9
+        self.blob_base_fee = 1
         self.balance = 10**24
         self.stalled = False
         self.inclusion = 1.0
         """Probability that a waiting transaction is in the next block."""
         self.known: dict[bytes, SimulatedTransaction] = {}
         self.pool: dict[tuple[bytes, int], SimulatedTransaction] = {}
+        self.blobs: dict[bytes, bytes] = {}
+        """Every blob that ever came with a transaction, by versioned hash."""
         self.wasted: list[bytes] = []
         """Transactions that were mined and refused by the contract."""
         self._salt = 0
@@ -128,7 +142,10 @@ class SimulatedL1:
         )
 
     def _try(self, block: SimulatedBlock, transaction: SimulatedTransaction) -> None:
-        affordable = transaction.fees.max_fee >= self.base_fee
+        fees = transaction.fees
+        affordable = fees.max_fee >= self.base_fee and (
+            not transaction.blob_hashes or fees.blob_fee >= self.blob_base_fee
+        )
         if affordable and block.nonces.get(transaction.sender, 0) == transaction.nonce:
             self._apply(block, transaction)
 
@@ -139,7 +156,7 @@ class SimulatedL1:
         if reason is not None:
             self.wasted.append(transaction.tx_hash)
         elif transaction.data:
-            header = _header_of(transaction.data)
+            header, blobs = _posting_of(transaction.data)
             block.contract = ContractState(header.number + 1, header.log_root)
             block.accepted.append(
                 Accepted(
@@ -149,6 +166,7 @@ class SimulatedL1:
                     transaction.tx_hash,
                     block.block.number,
                     block.block.block_hash,
+                    blobs,
                 )
             )
 
@@ -157,12 +175,18 @@ class SimulatedL1:
         """Why the contract would refuse a transaction, if it would."""
         if not transaction.data:
             return None
-        header = _header_of(transaction.data)
+        header, blobs = _posting_of(transaction.data)
         if header.number < contract.next_number:
             return "AlreadyPosted"
         if header.number > contract.next_number:
             return "NotNext"
-        return None if header.previous_log_root == contract.log_root else "WrongParent"
+        if header.previous_log_root != contract.log_root:
+            return "WrongParent"
+        if blobs != len(transaction.blob_hashes):
+            return "WrongBlobs"
+        if blobs and blobs_digest(transaction.blob_hashes) != header.blob_hashes:
+            return "WrongBlobs"
+        return None
 
     def _drop_used(self) -> None:
         nonces = self.head.nonces
@@ -188,9 +212,15 @@ class SimulatedL1:
         """Forget all waiting transactions."""
         self.pool.clear()
 
-    def receive(self, transaction: SimulatedTransaction) -> SendAnswer:
+    def receive(
+        self, transaction: SimulatedTransaction, sidecar: Sidecar | None = None
+    ) -> SendAnswer:
         """Take a transaction into the pool, under an Ethereum client's rules."""
         key = (transaction.sender, transaction.nonce)
+        found = sidecar.versioned_hashes if sidecar else ()
+        if found != transaction.blob_hashes:
+            return SendAnswer(SendOutcome.REJECTED, "the sidecar is another transaction's")
+        self.blobs.update(zip(found, sidecar.blobs if sidecar else (), strict=True))
         old = self.pool.get(key)
         if old == transaction:
             return SendAnswer(SendOutcome.KNOWN, "already known")
@@ -198,6 +228,8 @@ class SimulatedL1:
             return SendAnswer(SendOutcome.NONCE_TOO_LOW, "nonce too low")
         if transaction.gas * transaction.fees.max_fee > self.balance:
             return SendAnswer(SendOutcome.INSUFFICIENT_FUNDS, "insufficient funds")
+        if old is not None and bool(old.blob_hashes) != bool(transaction.blob_hashes):
+            return SendAnswer(SendOutcome.REJECTED, "address already reserved")
         if old is not None and not _replaces(transaction.fees, old.fees):
             return SendAnswer(SendOutcome.UNDERPRICED, "replacement transaction underpriced")
         self.pool[key] = transaction
@@ -214,11 +246,19 @@ class SimulatedL1:
 
 
 def _replaces(new: Fees, old: Fees) -> bool:
+    if old.blob_fee:
+        doubled = (new.max_fee >= 2 * old.max_fee, new.tip >= 2 * old.tip)
+        return all(doubled) and new.blob_fee >= 2 * old.blob_fee
     return new.max_fee * 10 >= old.max_fee * 11 and new.tip * 10 >= old.tip * 11
 
 
-def _header_of(calldata: bytes) -> BatchHeader:
-    return BatchHeader.decode(abi.decode_post_batch(calldata).header)
+def _posting_of(calldata: bytes) -> tuple[BatchHeader, int]:
+    """The header that a call posts, and in how many blobs its bytes are."""
+    try:
+        return BatchHeader.decode(abi.decode_post_batch(calldata).header), 0
+    except ValueError:
+        call = abi.decode_post_blobs(calldata)
+        return BatchHeader.decode(call.header), call.blobs
 
 
 @dataclass
@@ -299,19 +339,22 @@ class SimulatedClient:
         """Mined transactions."""
         return self._head().nonces.get(address, 0)
 
-    async def simulate(self, sender: bytes, calldata: bytes, gas: int) -> None:
+    async def simulate(
+        self, sender: bytes, calldata: bytes, gas: int, blob_hashes: Sequence[bytes] = ()
+    ) -> None:
         """Runs the contract's rules on the pending state."""
         self._request()
-        call = SimulatedTransaction(sender, 0, self._l1.contract_address, calldata, gas, Fees(0, 0))
+        to, hashes = self._l1.contract_address, tuple(blob_hashes)
+        call = SimulatedTransaction(sender, 0, to, calldata, gas, Fees(0, 0), hashes)
         reason = self._l1.refusal(call, self._l1.pending_contract())
         if reason is not None:
             raise CallReverted(reason)
 
-    async def send(self, raw: bytes) -> SendAnswer:
+    async def send(self, raw: bytes, sidecar: Sidecar | None = None) -> SendAnswer:
         """Into the pool, unless the request is lost; the answer may be lost, too."""
         if self.faults.down or self._random.random() < self.faults.lose_request:
             return SendAnswer(SendOutcome.UNREACHABLE, "lost")
-        answer = self._l1.receive(self._l1.known[raw])
+        answer = self._l1.receive(self._l1.known[raw], sidecar)
         if self._random.random() < self.faults.lose_answer:
             return SendAnswer(SendOutcome.UNREACHABLE, "lost")
         return answer
@@ -324,6 +367,29 @@ class SimulatedClient:
                     place = block.block
                     return Receipt(tx_hash, place.number, place.block_hash, succeeded)
         return None
+
+    async def blob_base_fee(self) -> int:
+        """What the scenario says."""
+        self._request()
+        return self._l1.blob_base_fee
+
+    async def takes_cells(self) -> bool:
+        """Nobody looks at proofs here."""
+        return True
+
+    async def blob_hashes(self, tx_hash: bytes) -> tuple[bytes, ...]:
+        """The blobs of a mined transaction."""
+        for transaction, _ in _all(self._visible()):
+            if transaction.tx_hash == tx_hash:
+                return transaction.blob_hashes
+        raise InvalidAnswer("no such transaction")
+
+    async def timestamp_s(self, block_hash: bytes) -> int:
+        """When a block was made."""
+        for block in self._visible():
+            if block.block.block_hash == block_hash:
+                return block.block.timestamp_s
+        raise InvalidAnswer("header not found")
 
 
 def _all(blocks: Iterable[SimulatedBlock]) -> Iterable[tuple[SimulatedTransaction, bool]]:

@@ -23,6 +23,7 @@ from consensus.rules import Rules
 from net.simulated import Conditions
 from sequencer.settlement import abi
 from sequencer.settlement import derive as derivation
+from sequencer.settlement.blobs import Sidecar
 from sequencer.settlement.client import SendAnswer
 from sequencer.settlement.derive import DerivedLog, PostedLog
 from sequencer.settlement.encoding import SIGNATURE_BYTES
@@ -120,10 +121,10 @@ class FragileClient(SimulatedClient):
         self._perhaps_crash()
         super()._request()
 
-    async def send(self, raw: bytes) -> SendAnswer:
+    async def send(self, raw: bytes, sidecar: Sidecar | None = None) -> SendAnswer:
         """As the endpoint does it, with a crash before or after."""
         self._perhaps_crash()
-        answer = await super().send(raw)
+        answer = await super().send(raw, sidecar)
         self._perhaps_crash()
         return answer
 

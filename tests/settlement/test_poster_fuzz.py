@@ -157,12 +157,12 @@ class CrashingClient(SimulatedClient):
         self._member.maybe_crash()
         super()._request()
 
-    async def send(self, raw: bytes):
+    async def send(self, raw: bytes, sidecar=None):
         flights = decode_state(self._member.disk or b"{}")
         saved = {version.tx_hash for flight in flights for version in flight.versions}
         assert raw in saved, "sent before it was saved"
         self._member.maybe_crash()
-        answer = await super().send(raw)
+        answer = await super().send(raw, sidecar)
         self._member.maybe_crash()
         return answer
 
