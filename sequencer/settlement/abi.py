@@ -7,7 +7,7 @@
 
 so a transaction input is built and read here by position; `decode_post_batch` refuses whatever
 the contract would refuse.  `post_blobs` has the number of blobs where the offset of the data is,
-and nothing after the bitmap.
+and nothing after the bitmap.  The registry's part of the contract is in `registry_abi`.
 """
 
 import json
@@ -18,15 +18,12 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from sequencer.settlement.batch import HEADER_BYTES
-from sequencer.settlement.blobs import MAX_BLOBS
 from sequencer.settlement.encoding import SIGNATURE_BYTES, expand_key, expand_signature
 
 MAX_MEMBERS: Final = 128
 """The largest committee the contract takes: its keys must fit the code of one account."""
 
 MAX_BITMAP_BYTES: Final = MAX_MEMBERS // 8
-MAX_BLOBS: Final = 6
-"""The most blobs that the contract takes for a batch."""
 
 ADDRESS_BYTES: Final = 20
 
@@ -99,34 +96,6 @@ def post_batch_calldata(header: bytes, bitmap: bytes, signature: bytes, data: by
     `header` is `BatchHeader.encode()`, `bitmap` and `signature` (96 bytes compressed) are those of
     the certificate, `data` are the bytes that the header names.
     """
-    head = _head("post_batch", header, bitmap, signature, _DATA_AT)
-    return b"".join((head, word(len(data)), _padded(data)))
-
-
-def post_blobs_calldata(header: bytes, bitmap: bytes, signature: bytes, blobs: int) -> bytes:
-    """The input of the transaction that posts a batch in its `blobs`; see `post_batch_calldata`."""
-    if not 1 <= blobs <= MAX_BLOBS:
-        raise ValueError(f"a batch goes into 1 to {MAX_BLOBS} blobs")
-    return _head("post_blobs", header, bitmap, signature, blobs)
-
-
-def _head(name: str, header: bytes, bitmap: bytes, signature: bytes, last: int) -> bytes:
-    """Selector and arguments up to the bitmap, its bytes included."""
-    certificate = _certificate("post_batch", header, bitmap, signature, _DATA_AT)
-    return certificate + word(len(data)) + _padded(data)
-
-
-def post_blobs_calldata(header: bytes, bitmap: bytes, signature: bytes, blobs: int) -> bytes:
-    """The input of the blob transaction that posts a batch.  Raises ValueError.
-
-    As `post_batch_calldata`, but the bytes are in `blobs` blobs of the transaction, 1 to 6.
-    """
-    if not 1 <= blobs <= MAX_BLOBS:
-        raise ValueError(f"a batch is in 1 to {MAX_BLOBS} blobs")
-    return _certificate("post_blobs", header, bitmap, signature, blobs)
-
-
-def _certificate(name: str, header: bytes, bitmap: bytes, signature: bytes, last: int) -> bytes:
     if len(header) != HEADER_BYTES or not 1 <= len(bitmap) <= MAX_BITMAP_BYTES:
         raise ValueError("header or bitmap has the wrong length")
     return b"".join(
@@ -165,54 +134,6 @@ def decode_post_batch(calldata: bytes) -> PostBatchCall:
     )
 
 
-def decode_post_blobs(calldata: bytes) -> PostBlobsCall:
-    """The arguments in a transaction input that the contract accepted; ValueError for others."""
-    arguments = calldata[4:]
-    if calldata[:4] != selector("post_blobs") or len(arguments) != _DATA_AT:
-        raise ValueError("not a call of post_blobs")
-    bitmap_size, blobs = number(arguments, _BITMAP_AT), number(arguments, _BITMAP_AT - _WORD)
-    if (
-        number(arguments, HEADER_BYTES) != _BITMAP_AT
-        or not 1 <= bitmap_size <= MAX_BITMAP_BYTES
-        or not 1 <= blobs <= MAX_BLOBS
-    ):
-        raise ValueError("arguments are not canonical")
-    bitmap_start = _BITMAP_AT + _WORD
-    return PostBlobsCall(
-        header=arguments[:HEADER_BYTES],
-        bitmap=arguments[bitmap_start : bitmap_start + bitmap_size],
-        signature=arguments[_SIGNATURE_AT : _SIGNATURE_AT + SIGNATURE_BYTES],
-        blobs=blobs,
-    )
-
-
-def posts_blobs(calldata: bytes) -> bool:
-    """Whether a transaction input calls `post_blobs`."""
-    return calldata[:4] == selector("post_blobs")
-
-
-def decode_post_blobs(calldata: bytes) -> PostBlobsCall:
-    """The arguments in a transaction input that the contract accepted; ValueError for others."""
-    arguments = calldata[4:]
-    if calldata[:4] != selector("post_blobs") or len(arguments) != _DATA_AT:
-        raise ValueError("not a call of post_blobs")
-    bitmap_size = number(arguments, _BITMAP_AT)
-    blobs = number(arguments, _BITMAP_AT - _WORD)
-    if (
-        number(arguments, HEADER_BYTES) != _BITMAP_AT
-        or not 1 <= bitmap_size <= MAX_BITMAP_BYTES
-        or not 1 <= blobs <= MAX_BLOBS
-    ):
-        raise ValueError("arguments are not canonical")
-    start = _BITMAP_AT + _WORD
-    return PostBlobsCall(
-        header=arguments[:HEADER_BYTES],
-        bitmap=arguments[start : start + bitmap_size],
-        signature=arguments[_SIGNATURE_AT : _SIGNATURE_AT + SIGNATURE_BYTES],
-        blobs=blobs,
-    )
-
-
 def view_calldata(name: str) -> bytes:
     """The input of a call of a view without arguments; its answer is one 32-byte word."""
     return selector(name)
@@ -225,7 +146,8 @@ def batch_posted_topic() -> bytes:
 
 def decode_batch_posted(topics: Sequence[bytes], data: bytes) -> BatchPosted:
     """The event in a log entry of the contract.  Raises ValueError for another one."""
-    if len(topics) != 2 or topics[0] != batch_posted_topic() or len(data) != 7 * _WORD or any(data[192:223]):
+    known = len(topics) == 2 and topics[0] == batch_posted_topic()
+    if not known or len(data) != 7 * _WORD or any(data[192:223]):
         raise ValueError("not a BatchPosted event")
     return BatchPosted(
         number=int.from_bytes(topics[1], "big"),
