@@ -3,20 +3,23 @@
 A receipt leads from the transaction to signatures of the committee: its leaf and the path to the
 digest of its collection, the block that orders this collection, the headers from there up to a
 block that is proved final, and that proof. A block's id covers its parent, so a quorum's signature
-over one block is over all its ancestors.
+over one block is over all its ancestors. `epochs` leads from the committee of the genesis to that
+which signed: how each epoch before ended, signed by its own committee (`consensus.epochs`).
 
 `index` and `position` are the place in the log after repetitions were dropped. They follow from the
 whole log before, which a receipt does not carry: they are what the node says, not what is proved.
 So is `settlement`: the batch, and the L1 transaction that posted it; null while there is none.
-`epochs` is the chain of committee changes since the genesis, which is empty while there are none.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 from consensus.bls import BlsCrypto, Crypto
 from consensus.codec import decode_whole
+from consensus.committee import Committee
+from consensus.epochs import EpochChange, follow
 from consensus.errors import InvalidMessage
 from consensus.lightclient import verify_commit_proof
 from consensus.types import Block, CommitProof
@@ -27,6 +30,7 @@ from sequencer.ledger import Ledger, Location
 VERSION: Final = 1
 MAX_HEADERS: Final = 256
 MAX_PATH: Final = 32
+MAX_EPOCHS: Final = 65_536
 MAX_HEX_BYTES: Final = 4 * 1024 * 1024
 """The largest single value in a receipt, as bytes."""
 
@@ -58,6 +62,7 @@ class VerifiedReceipt:
 
     place, collection_index  its collection in the block, and its place in that collection
     index, position          of its entry in the block and the log: told by the node, not proved
+    epoch                    whose committee signed
     """
 
     namespace: int
@@ -69,10 +74,19 @@ class VerifiedReceipt:
     collection_index: int
     index: int
     position: int
+    epoch: int
+
+
+Changes = Callable[[int, int], Sequence[EpochChange]]
+"""How an epoch and those after it ended, oldest first, at most so many."""
 
 
 def build_receipt(
-    ledger: Ledger, genesis: Genesis, tx_hash: bytes, namespace: int | None = None
+    ledger: Ledger,
+    genesis: Genesis,
+    tx_hash: bytes,
+    namespace: int | None = None,
+    changes: Changes = lambda _epoch, _most: (),
 ) -> dict[str, Any] | None:
     """The receipt of a transaction known by its id or Ethereum hash, JSON-able.
 
@@ -85,6 +99,8 @@ def build_receipt(
     if proved is None or proved[0] - location.height >= MAX_HEADERS:
         return None
     blocks = [ledger.block(height) for height in range(location.height, proved[0] + 1)]
+    assert blocks[0] is not None
+    first, last = genesis.committee.epoch, blocks[0].epoch
     return {
         "version": VERSION,
         "chain_id": genesis.chain_id.hex(),
@@ -97,7 +113,7 @@ def build_receipt(
         "collection": _collection(ledger, blocks[0], location),
         "headers": [block.encode().hex() for block in blocks if block is not None],
         "proof": proved[1].encode().hex(),
-        "epochs": [],
+        "epochs": [change.encode().hex() for change in changes(first, last - first)],
         "settlement": None,
     }
 
@@ -125,15 +141,15 @@ def verify_receipt(
         raise InvalidReceipt(f"it has version {fields['version']!r}, this reads {VERSION}")
     if _bytes(fields["chain_id"], "chain_id", 32) != genesis.chain_id:
         raise InvalidReceipt("it is of another chain than the genesis")
-    if fields["epochs"] != []:
-        raise InvalidReceipt("it names committee changes, which this version does not follow")
     namespace = _number(fields["namespace"], "namespace")
     transaction = _bytes(fields["transaction"], "transaction")
     id = transaction_id(namespace, transaction)
     if _bytes(fields["id"], "id", 32) != id:
         raise InvalidReceipt("its id is not that of its transaction")
     digest, place, collection_index = _check_path(fields["collection"], id)
-    block = _check_final(fields, genesis, crypto if crypto is not None else BlsCrypto())
+    crypto = crypto if crypto is not None else BlsCrypto()
+    committee = _follow(fields["epochs"], genesis, crypto)
+    block = _check_final(fields, genesis.chain_id, committee, crypto)
     if block.height != _number(fields["height"], "height"):
         raise InvalidReceipt("its height is not that of its block")
     if place >= len(block.collections) or block.collections[place] != digest:
@@ -148,7 +164,18 @@ def verify_receipt(
         collection_index,
         _number(fields["index"], "index"),
         _number(fields["position"], "position"),
+        block.epoch,
     )
+
+
+def _follow(data: object, genesis: Genesis, crypto: Crypto) -> Committee:
+    """The committee at the end of the chain of changes that a receipt carries."""
+    encoded = _list(data, MAX_EPOCHS, "epochs")
+    try:
+        changes = [EpochChange.decode(_bytes(change, "epochs")) for change in encoded]
+        return follow(genesis.committee, genesis.chain_id, changes, crypto)
+    except InvalidMessage as error:
+        raise InvalidReceipt(f"its changes of the committee are not proved: {error}") from None
 
 
 def _check_path(data: object, id: bytes) -> tuple[bytes, int, int]:
@@ -163,23 +190,24 @@ def _check_path(data: object, id: bytes) -> tuple[bytes, int, int]:
     return digest, _number(fields["place"], "collection.place"), index
 
 
-def _check_final(fields: dict[str, Any], genesis: Genesis, crypto: Crypto) -> Block:
+def _check_final(
+    fields: dict[str, Any], chain_id: bytes, committee: Committee, crypto: Crypto
+) -> Block:
     """The first of the headers, once the last one is proved final and they form a chain."""
     encoded = _list(fields["headers"], MAX_HEADERS, "headers")
     if not encoded:
         raise InvalidReceipt("it has no headers")
-    committee = genesis.committee
     try:
         blocks = [Block.decode(_bytes(header, "headers")) for header in encoded]
         proof = decode_whole(_bytes(fields["proof"], "proof"), CommitProof.read)
-        verify_commit_proof(committee, genesis.chain_id, proof, crypto)
+        verify_commit_proof(committee, chain_id, proof, crypto)
     except InvalidMessage as error:
         raise InvalidReceipt(str(error)) from None
     for parent, child in pairwise(blocks):
         if child.parent_id != parent.id or child.height != parent.height + 1:
             raise InvalidReceipt("its headers are not a chain")
     if any(block.epoch != committee.epoch for block in blocks):
-        raise InvalidReceipt("its headers are of another epoch than the genesis")
+        raise InvalidReceipt("its headers are of another epoch than its last committee")
     if proof.block_id != blocks[-1].id:
         raise InvalidReceipt("its proof is of another block than the last of its headers")
     return blocks[0]

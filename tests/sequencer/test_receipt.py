@@ -199,7 +199,9 @@ SPOILT: dict[str, tuple[dict[str, Any], str]] = {
     "id": ({"id": "00" * 32}, "id is not that"),
     "short id": ({"id": "00" * 31}, "32 bytes"),
     "height": ({"height": 3}, "height is not that"),
-    "epochs": ({"epochs": [{}]}, "committee changes"),
+    "epochs": ({"epochs": [{}]}, "epochs has to be bytes in hex"),
+    "epochs no list": ({"epochs": "00"}, "list"),
+    "epochs cut": ({"epochs": ["00"]}, "changes of the committee are not proved"),
     "no headers": ({"headers": []}, "no headers"),
     "headers no list": ({"headers": "00"}, "list"),
     "first header missing": ({"headers": without_header(0)}, "height is not that"),
@@ -245,7 +247,7 @@ def test_headers_of_another_epoch_are_refused() -> None:
         "headers": [*fresh()["headers"][:2], later.encode().hex()],
         "proof": certificate(later).encode().hex(),
     }
-    assert "another epoch than the genesis" in refused(fresh() | change)
+    assert "another epoch than its last committee" in refused(fresh() | change)
 
 
 @pytest.mark.parametrize(
