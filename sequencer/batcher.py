@@ -26,6 +26,7 @@ from consensus.committee import Committee
 from consensus.rules import Rules
 from consensus.types import MAX_BITMAP_BYTES
 from sequencer.batch_votes import BatchVotes, Seat, SeatOf, header_of
+from sequencer.history import beyond
 from sequencer.messages import MAX_HEADER_BYTES, BatchCertificate, BatchVote
 from sequencer.settlement import blobs
 from sequencer.settlement.batch import (
@@ -142,6 +143,7 @@ class Batcher:
         self._open_bytes = BATCH_OVERHEAD
         self._log_root = GENESIS_LOG_ROOT
         self._closed_root = GENESIS_LOG_ROOT
+        self._below: bytes | None = None
         self._position = 0
         self._next_number = 1
         self._uncertified: dict[int, StoredBatch] = {}
@@ -198,12 +200,8 @@ class Batcher:
             self._log_root = self._closed_root = header.log_root
             self._position = header.last_position + 1
             self._next_number = header.number + 1
-        number = self.last_closed
-        certified_in_a_row = 0
-        while number > 0 and certified_in_a_row < WINDOW:
-            value = self._store.get(Table.BATCHES, u64(number))
-            assert value is not None, "closed batches have no gaps"
-            batch = StoredBatch.decode(value)
+        number, certified_in_a_row = self.last_closed, 0
+        while certified_in_a_row < WINDOW and (batch := self.batch(number)) is not None:
             certified_in_a_row = certified_in_a_row + 1 if batch.certified else 0
             if not batch.certified:
                 self._uncertified[number] = batch
@@ -216,7 +214,9 @@ class Batcher:
         """After a restart: the applied entries from `open_position` on, and the root after them."""
         self._open = list(entries)
         self._open_bytes += sum(uncompressed_size(entry) for entry in entries)
-        self._log_root = log_root
+        self._log_root = log_root if entries else self._closed_root
+        # A log that was just founded ends below the newest batch, the next block beyond it.
+        self._below = log_root if log_root != self._log_root else None
 
     def on_block(
         self,
@@ -227,6 +227,8 @@ class Batcher:
         now: int,
     ) -> None:
         """A block was applied; `log_root` is the one after its last entry."""
+        if self._below is not None:
+            entries, self._below = beyond(entries, self._below, self._closed_root), None
         rooted = 0
         for index, entry in enumerate(entries):
             size = uncompressed_size(entry)
@@ -331,7 +333,8 @@ class Batcher:
 
     def _rehead_one(self, number: int, epoch: int) -> None:
         batch = self.batch(number)
-        assert batch is not None, "closed batches have no gaps"
+        if batch is None:
+            return  # older than this node's log
         header = BatchHeader.decode(batch.header)
         if header.epoch >= epoch and not batch.certified:
             self._uncertified.setdefault(number, batch)  # too old for the start to look at

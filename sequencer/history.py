@@ -6,7 +6,7 @@ is shown them. Pruning raises the base: every block that is applied takes a few 
 the same save, so it costs no sync of its own and never holds the log up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Final
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 from consensus.safety import SafetyRecord
 from consensus.types import Block
 from sequencer.block_entries import BlockEntries
-from sequencer.settlement.batch import GENESIS_LOG_ROOT, BatchHeader
+from sequencer.settlement.batch import GENESIS_LOG_ROOT, BatchHeader, LogEntry, next_log_root
 from sequencer.store.schema import META_BASE, META_FIRST_RECORD, Table
-from sequencer.store.seam import Store, WriteBatch
+from sequencer.store.seam import Store, StoreError, WriteBatch
 
 if TYPE_CHECKING:
     from consensus.rules import Rules
@@ -84,6 +84,21 @@ class Retention:
     def target(self, head: int) -> int:
         """The highest height that may go."""
         return min(head - self.keep, self.settled())
+
+
+def beyond(entries: Sequence[LogEntry], root: bytes, certified: bytes) -> Sequence[LogEntry]:
+    """Those of a block's entries that follow the log root `certified`, where `root` is below it.
+
+    `StoreError` if they do not lead there: what was ordered and what was certified differ.
+    """
+    for index, entry in enumerate(entries):
+        root = next_log_root(root, entry)
+        if root == certified:
+            return entries[index + 1 :]
+    raise StoreError(
+        f"the block above the base does not lead to the certified log root {certified.hex()}; "
+        "remove the data directory, begin anew with another source, and report this"
+    )
 
 
 class Pruner:
