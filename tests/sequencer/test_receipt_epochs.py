@@ -35,7 +35,7 @@ def certified(block: Block, signers: list[KeySigner], following: bytes = ZERO_HA
     message = CommitCertificate.signed_bytes(GENESIS.chain_id, *fields)
     signature = CRYPTO.aggregate([each.sign(message) for each in signers])
     assert signature is not None
-    bitmap = bitmap_of(range(len(signers)), len(signers))
+    bitmap = bitmap_of(list(range(len(signers))), len(signers))
     return CommitProof(CommitCertificate(*fields, bitmap, signature), None, None)
 
 

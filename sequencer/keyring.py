@@ -1,0 +1,120 @@
+"""The BLS keys that a node can vote with: the present one, the next one, and those before.
+
+`sequencer rotate` leaves the next key as `bls-next.json` beside `bls.json` while the node runs. The
+node looks for whichever key a committee names when that committee begins, so the new one is found
+without a restart. Once a committee holds it, it becomes `bls.json`, and the old keystore goes to
+`archive/`, where batches of earlier epochs still find their key.
+"""
+
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from consensus.bls import KeySigner
+from consensus.committee import Member
+from sequencer.config import ConfigError, read_bounded
+from sequencer.keys import (
+    BLS_FILE,
+    KEYS_DIRECTORY,
+    PUBLIC_FILE,
+    NodeKeys,
+    public_keys,
+    read_keystore,
+    write_private,
+)
+from sequencer.keystore import encrypt_v4
+
+NEXT_FILE: Final = "bls-next.json"
+ARCHIVE: Final = "archive"
+MAX_ARCHIVED: Final = 1_000
+"""Old keystores that are looked through for a key."""
+
+logger = logging.getLogger("sequencer")
+
+
+class KeyRing:
+    """Signers by public key, each opened once; the password is kept for keys that come later."""
+
+    def __init__(self, directory: Path, password: str, keys: NodeKeys) -> None:
+        self._directory = directory
+        self._password = password
+        self._keys = keys
+        present = KeySigner(keys.bls_secret, keys.identity_seed)
+        self.identity = present.identity
+        self._signers: dict[bytes, KeySigner] = {present.bls_key: present}
+
+    def signer_for(self, member: Member) -> KeySigner | None:
+        """Who signs for a member with this node's identity; None if its BLS key is not here."""
+        assert member.identity == self.identity
+        if member.bls_key not in self._signers:
+            secret = self._find(member.bls_key)
+            if secret is None:
+                return None
+            self._signers[member.bls_key] = KeySigner(secret, self._keys.identity_seed)
+        return self._signers[member.bls_key]
+
+    def _find(self, bls_key: bytes) -> bytes | None:
+        for path in keystore_paths(self._directory):
+            if stored_key(path) != bls_key:
+                continue
+            try:
+                return read_keystore(path, self._password)
+            except ConfigError as error:
+                logger.error("cannot vote with key %s: %s", bls_key.hex(), error)
+        logger.error("the committee names BLS key %s for this node: not in keys", bls_key.hex())
+        return None
+
+    def settle(self, member: Member) -> bool:
+        """A committee holds this node as `member`: if that is with the next key, it is the present
+        one from now on, and the old one is archived. Whether that happened. `OSError`.
+        """
+        place = self._directory / KEYS_DIRECTORY
+        if stored_key(place / NEXT_FILE) != member.bls_key or self.signer_for(member) is None:
+            return False
+        secret = read_keystore(place / NEXT_FILE, self._password)
+        public = public_keys(NodeKeys(secret, self._keys.identity_seed, self._keys.l1_key))
+        _archive(place / BLS_FILE)
+        os.replace(place / NEXT_FILE, place / BLS_FILE)
+        write_private(place / PUBLIC_FILE, json.dumps(asdict(public), indent=2) + "\n")
+        return True
+
+
+def make_next_key(directory: Path, password: str, secret: bytes) -> Path:
+    """Write a BLS secret (32 bytes) as the next key; `ConfigError` if there is one already."""
+    place = directory / KEYS_DIRECTORY
+    path = place / NEXT_FILE
+    if path.exists():
+        raise ConfigError(f"{path} exists: a rotation is under way")
+    read_keystore(place / BLS_FILE, password)  # the same password, or the node cannot open it
+    key = KeySigner(secret, bytes(32)).bls_key
+    write_private(path, encrypt_v4(secret, password, key, "sequencer votes, next"))
+    return path
+
+
+def keystore_paths(directory: Path) -> list[Path]:
+    """The BLS keystores of a node: present, next, then the old ones."""
+    place = directory / KEYS_DIRECTORY
+    archived = sorted((place / ARCHIVE).glob("bls-*.json"))[:MAX_ARCHIVED]
+    return [path for path in (place / BLS_FILE, place / NEXT_FILE, *archived) if path.exists()]
+
+
+def stored_key(path: Path) -> bytes | None:
+    """The public key that a keystore names, 48 bytes; None without one."""
+    try:
+        return bytes.fromhex(orjson.loads(read_bounded(path))["pubkey"])
+    except (ConfigError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _archive(path: Path) -> None:
+    """Keep an old keystore under a name of its own."""
+    key = stored_key(path)
+    kept = path.parent / ARCHIVE / f"bls-{key.hex()[:24] if key else 'unknown'}.json"
+    kept.parent.mkdir(mode=0o700, exist_ok=True)
+    if not kept.exists():
+        os.link(path, kept)
