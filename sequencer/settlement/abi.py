@@ -18,6 +18,7 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from sequencer.settlement.batch import HEADER_BYTES
+from sequencer.settlement.blobs import MAX_BLOBS
 from sequencer.settlement.encoding import SIGNATURE_BYTES, expand_key, expand_signature
 
 MAX_MEMBERS: Final = 128
@@ -96,6 +97,19 @@ def post_batch_calldata(header: bytes, bitmap: bytes, signature: bytes, data: by
     `header` is `BatchHeader.encode()`, `bitmap` and `signature` (96 bytes compressed) are those of
     the certificate, `data` are the bytes that the header names.
     """
+    head = _head("post_batch", header, bitmap, signature, _DATA_AT)
+    return b"".join((head, word(len(data)), _padded(data)))
+
+
+def post_blobs_calldata(header: bytes, bitmap: bytes, signature: bytes, blobs: int) -> bytes:
+    """The input of the transaction that posts a batch in its `blobs`; see `post_batch_calldata`."""
+    if not 1 <= blobs <= MAX_BLOBS:
+        raise ValueError(f"a batch goes into 1 to {MAX_BLOBS} blobs")
+    return _head("post_blobs", header, bitmap, signature, blobs)
+
+
+def _head(name: str, header: bytes, bitmap: bytes, signature: bytes, last: int) -> bytes:
+    """Selector and arguments up to the bitmap, its bytes included."""
     if len(header) != HEADER_BYTES or not 1 <= len(bitmap) <= MAX_BITMAP_BYTES:
         raise ValueError("header or bitmap has the wrong length")
     return b"".join(
@@ -131,6 +145,27 @@ def decode_post_batch(calldata: bytes) -> PostBatchCall:
         bitmap=arguments[bitmap_start : bitmap_start + bitmap_size],
         signature=arguments[_SIGNATURE_AT : _SIGNATURE_AT + SIGNATURE_BYTES],
         data=arguments[data_start : data_start + data_size],
+    )
+
+
+def decode_post_blobs(calldata: bytes) -> PostBlobsCall:
+    """The arguments in a transaction input that the contract accepted; ValueError for others."""
+    arguments = calldata[4:]
+    if calldata[:4] != selector("post_blobs") or len(arguments) != _DATA_AT:
+        raise ValueError("not a call of post_blobs")
+    bitmap_size, blobs = number(arguments, _BITMAP_AT), number(arguments, _BITMAP_AT - _WORD)
+    if (
+        number(arguments, HEADER_BYTES) != _BITMAP_AT
+        or not 1 <= bitmap_size <= MAX_BITMAP_BYTES
+        or not 1 <= blobs <= MAX_BLOBS
+    ):
+        raise ValueError("arguments are not canonical")
+    bitmap_start = _BITMAP_AT + _WORD
+    return PostBlobsCall(
+        header=arguments[:HEADER_BYTES],
+        bitmap=arguments[bitmap_start : bitmap_start + bitmap_size],
+        signature=arguments[_SIGNATURE_AT : _SIGNATURE_AT + SIGNATURE_BYTES],
+        blobs=blobs,
     )
 
 

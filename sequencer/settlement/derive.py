@@ -3,12 +3,13 @@
 From the contract's events and the inputs of the transactions that caused them, every batch is
 checked as if the contract were not to be trusted: header and place, certificate of the genesis
 committee, the bytes against their hash, positions, and the log root entry by entry. The L1
-endpoint is not trusted either; what it can do is withhold the newest batches.
+endpoint is not trusted either; what it can do is withhold the newest batches. Bytes that are in
+blobs come from a beacon node, and have to be the ones that the transaction and the header name.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from eth_hash.auto import keccak
 
@@ -16,11 +17,18 @@ from consensus.bls import verify_aggregate
 from sequencer.settlement import abi
 from sequencer.settlement.batch import (
     GENESIS_LOG_ROOT,
+    MAX_BATCH_BYTES,
     BatchHeader,
     InvalidBatch,
     LogEntry,
     decode_batch,
     next_log_root,
+)
+from sequencer.settlement.blobs import (
+    MAX_BLOB_BATCH_BYTES,
+    InvalidBlobs,
+    blobs_digest,
+    decode_blobs,
 )
 from sequencer.settlement.client import Accepted, L1Block, SettlementClient
 from sequencer.settlement.encoding import compress_signature
@@ -40,6 +48,25 @@ VerifyAggregate = Callable[[Sequence[bytes], bytes, bytes], bool]
 """(compressed keys, message, compressed signature) to whether all of them signed it."""
 Progress = Callable[[int, int, int], None]
 """Called with: batches derived, the L1 block reached, the last L1 block."""
+
+
+class BlobSource(Protocol):
+    """Where blobs are kept."""
+
+    async def blobs(
+        self, place: Accepted, timestamp_s: int, versioned_hashes: Sequence[bytes]
+    ) -> tuple[bytes, ...]:
+        """These blobs (versioned hashes of 32 bytes), checked against their hashes, of the L1 block
+        in which a batch was accepted, made at this time.  Raises `SettlementError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The blobs of a transaction: `versioned_hashes` are what it names."""
+
+    versioned_hashes: tuple[bytes, ...] = ()
+    blobs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +151,12 @@ async def derive_batches(
     until: L1Block | None = None,
     verify: VerifyAggregate = verify_aggregate,
     progress: Progress | None = None,
+    blobs: BlobSource | None = None,
 ) -> AsyncIterator[DerivedBatch]:
     """The batches of a log, in order, as they are checked; up to `until` (default: the L1's head).
 
-    Raises `DerivationError` at the first batch that is wrong, `SettlementError` if the L1 fails.
+    Batches that are in blobs are read from `blobs`.  Raises `DerivationError` at the first batch
+    that is wrong, `SettlementError` if the L1 fails.
     """
     last = await client.head() if until is None else until
     end = _START
@@ -136,7 +165,8 @@ async def derive_batches(
         span_end = min(first + MAX_SPAN_BLOCKS - 1, last.number)
         for place in await client.accepted(first, span_end):
             calldata = await client.transaction_input(place.tx_hash)
-            batch = check_batch(source, place, calldata, end, verify)
+            carried = await _carried(client, blobs, place)
+            batch = check_batch(source, place, calldata, end, verify, carried)
             end = _end_of(batch)
             yield batch
             if progress is not None:
@@ -160,12 +190,13 @@ async def derive(
     until: L1Block | None = None,
     verify: VerifyAggregate = verify_aggregate,
     progress: Progress | None = None,
+    blobs: BlobSource | None = None,
 ) -> DerivedLog:
     """The whole log at once; see `derive_batches`."""
     log = DerivedLog([], GENESIS_LOG_ROOT, [])
     root = GENESIS_LOG_ROOT
     async for batch in derive_batches(
-        client, source, until=until, verify=verify, progress=progress
+        client, source, until=until, verify=verify, progress=progress, blobs=blobs
     ):
         log.entries.extend(batch.entries)
         log.batches.append(batch.header)
@@ -173,27 +204,58 @@ async def derive(
     return DerivedLog(log.entries, root, log.batches)
 
 
+async def _carried(client: SettlementClient, source: BlobSource | None, place: Accepted) -> Carried:
+    """The blobs of an accepted batch."""
+    if place.blobs == 0:
+        return Carried()
+    if source is None:
+        raise DerivationError(f"batch {place.number} is in blobs, and no beacon endpoint is named")
+    hashes = await client.blob_hashes(place.tx_hash)
+    found = await source.blobs(place, await client.timestamp_s(place.block_hash), hashes)
+    return Carried(hashes, found)
+
+
 def check_batch(
-    source: PostedLog, place: Accepted, calldata: bytes, end: _End, verify: VerifyAggregate
+    source: PostedLog,
+    place: Accepted,
+    calldata: bytes,
+    end: _End,
+    verify: VerifyAggregate,
+    carried: Carried = Carried(),
 ) -> DerivedBatch:
     """One posted batch, checked against the end of the log before it."""
     name = f"batch {end.number + 1} (L1 transaction 0x{place.tx_hash.hex()})"
     try:
-        call = abi.decode_post_batch(calldata)
+        call = abi.decode_post_blobs(calldata) if place.blobs else abi.decode_post_batch(calldata)
         header = BatchHeader.decode(call.header)
         signature = compress_signature(call.signature)
     except (ValueError, InvalidBatch) as error:
         raise DerivationError(f"{name}: its input cannot be read: {error}") from error
     _check_header(source, header, place, end, name)
     _check_certificate(source, header, call.bitmap, signature, verify, name)
-    if keccak(call.data) != header.data_hash:
+    if isinstance(call, abi.PostBlobsCall):
+        data, cap = _data_in_blobs(header, call.blobs, carried, name), MAX_BLOB_BATCH_BYTES
+    else:
+        data, cap = call.data, MAX_BATCH_BYTES
+    if keccak(data) != header.data_hash:
         raise DerivationError(f"{name}: the posted bytes are not those that were signed")
     try:
-        entries = decode_batch(call.data)
+        entries = decode_batch(data, cap)
     except InvalidBatch as error:
         raise DerivationError(f"{name}: the posted bytes are no batch: {error}") from error
     _check_entries(header, entries, end, name)
     return DerivedBatch(header, tuple(entries), place)
+
+
+def _data_in_blobs(header: BatchHeader, count: int, carried: Carried, name: str) -> bytes:
+    """The bytes in the blobs of a transaction, which are the blobs that were signed."""
+    hashes = carried.versioned_hashes
+    if len(hashes) != count or blobs_digest(hashes) != header.blob_hashes:
+        raise DerivationError(f"{name}: the transaction's blobs are not those that were signed")
+    try:
+        return decode_blobs(carried.blobs)
+    except InvalidBlobs as error:
+        raise DerivationError(f"{name}: its blobs carry no batch: {error}") from error
 
 
 def _check_header(
