@@ -23,6 +23,7 @@ from sequencer.cli.options import (
 
 if TYPE_CHECKING:
     from sequencer.genesis import Genesis
+    from sequencer.settlement.beacon import BeaconClient
     from sequencer.settlement.derive import PostedLog, Progress
     from sequencer.settlement.ethereum import EthereumClient
 
@@ -43,23 +44,36 @@ class Derived:
 )
 @click.option("--l1", "l1_url", required=True, help="The JSON-RPC of any L1 node.")
 @click.option("--genesis", "genesis_file", type=EXISTING_FILE, required=True, help="The genesis.")
+@click.option(
+    "--beacon",
+    help="A beacon node that keeps the blobs, where batches are in blobs; by default the L1's URL.",
+)
 @click.option("--out", type=FILE, help="Write the log to this file, as `sequencer log --export`.")
 @click.option("--final", is_flag=True, help="Only up to the L1's newest final block.")
 @json_option
-def derive(l1_url: str, genesis_file: Path, out: Path | None, final: bool, as_json: bool) -> None:
+def derive(
+    l1_url: str,
+    genesis_file: Path,
+    beacon: str | None,
+    out: Path | None,
+    final: bool,
+    as_json: bool,
+) -> None:
     """Rebuild the ordered log from L1 alone, checking everything.
 
     Neither the L1 endpoint nor the contract is trusted: certificates, bytes and log roots are
     checked against the genesis.  Exit code 1 if what stands on L1 is no valid log.
     """
+    from sequencer.settlement.beacon import BeaconClient
     from sequencer.settlement.client import SettlementError
     from sequencer.settlement.derive import DerivationError
 
     genesis = load_genesis(genesis_file)
     client, source = _source(genesis, l1_url)
+    blobs = BeaconClient(beacon or l1_url)
     try:
         with _sink(out) as file, _progress() as progress:
-            derived = asyncio.run(_derive(client, source, genesis, final, file, progress))
+            derived = asyncio.run(_derive(client, source, blobs, genesis, final, file, progress))
     except DerivationError as error:
         raise NegativeResult(f"not derived: {error}") from None
     except SettlementError as error:
@@ -90,6 +104,7 @@ def _source(genesis: "Genesis", l1_url: str) -> "tuple[EthereumClient, PostedLog
 async def _derive(
     client: "EthereumClient",
     source: "PostedLog",
+    blobs: "BeaconClient",
     genesis: "Genesis",
     final: bool,
     file: IO[bytes] | None,
@@ -101,7 +116,9 @@ async def _derive(
     try:
         await client.check(source.l1_chain_id, genesis.chain_id)
         until = await client.finalized() if final else None
-        async for batch in derive_batches(client, source, until=until, progress=progress):
+        async for batch in derive_batches(
+            client, source, until=until, progress=progress, blobs=blobs
+        ):
             derived.batches += 1
             derived.transactions += len(batch.entries)
             derived.height = batch.entries[-1].height
@@ -110,6 +127,7 @@ async def _derive(
                 write_entries(file, batch.entries)
     finally:
         await client.aclose()
+        await blobs.aclose()
     return derived
 
 
