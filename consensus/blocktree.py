@@ -36,6 +36,11 @@ class BlockTree:
     def __len__(self) -> int:
         return len(self._blocks)
 
+    @property
+    def recent(self) -> tuple[Block, ...]:
+        """The last committed blocks, the head included, oldest first."""
+        return tuple(self._recent)
+
     def __contains__(self, block_id: bytes) -> bool:
         return block_id == self.head.id or block_id in self._blocks
 

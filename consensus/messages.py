@@ -351,6 +351,19 @@ MAX_KIND = max(_BY_KIND)
 """Kinds up to here are the core's; a node numbers its own messages above."""
 
 
+def epoch_of(message: Message) -> int | None:
+    """The epoch that a message belongs to; None for requests and their answers."""
+    match message:
+        case Proposal():
+            return message.block.epoch
+        case Certificates():
+            return message.high_qc.epoch
+        case Vote() | CommitVote() | Timeout():
+            return message.epoch
+        case _:
+            return None
+
+
 def read_message(reader: Reader) -> Message:
     """One message with its kind byte."""
     kind = reader.u8()

@@ -137,6 +137,13 @@ class Genesis:
         """The same chain with another L1 section."""
         return replace(self, l1=l1)
 
+    def name_of(self, identity: bytes) -> str:
+        """What a sequencer is called: by the genesis, or by the start of its identity."""
+        for member, name in zip(self.committee.members, self.names, strict=True):
+            if member.identity == identity:
+                return name
+        return identity.hex()[:8]
+
     def address_of(self, index: int) -> str:
         """The multiaddr of a member, its peer id included."""
         return self.addresses[index]

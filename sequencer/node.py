@@ -11,26 +11,26 @@ does what was decided, in the order that the protocol demands: save, speak, appl
 The simulation runs this very class on a store, a network and clocks of its own.
 """
 
-from collections import Counter, deque
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from consensus import messages as core
-from consensus.bls import Crypto, Signer
 from consensus.committee import Committee
+from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
-from consensus.interface import Instant, Notice, NoticeKind, Outgoing, Ready, Recovered
+from consensus.interface import Instant, Notice, NoticeKind, Ready, Recovered
 from consensus.replica import Replica
-from consensus.rules import Rules
 from consensus.safety import SafetyRecord
-from consensus.types import Block, CommitProof
 from net.transport import PeerId, Transport
-from sequencer.batcher import Batcher, BatcherReady, Binding, put_batches
+from sequencer.applying import Applying
+from sequencer.batch_votes import Seat
+from sequencer.batcher import Batcher, BatcherReady, put_batches
 from sequencer.collection import Collection
+from sequencer.epochs import Epochs
+from sequencer.handover import Handover
 from sequencer.ledger import AppliedBlock, Ledger
 from sequencer.messages import (
-    MAX_DIGESTS,
     BatchCertificate,
     BatchRequest,
     BatchVote,
@@ -38,62 +38,45 @@ from sequencer.messages import (
     CollectionOffer,
     CollectionRequest,
     NodeMessage,
-    channel_of,
     decode_frame,
 )
-from sequencer.pool import Pool, PoolLimits, PoolReady
+from sequencer.payload import NodePayload
+from sequencer.peers import Peers
+from sequencer.pool import Pool, PoolReady
+from sequencer.recovery import open_batcher, recover
+from sequencer.setup import Setup
 from sequencer.store.schema import META_SAFETY, Table
 from sequencer.store.seam import Store, WriteBatch
+from sequencer.voice import Voice
 
 MAX_UNAPPLIED = 512
 """Committed blocks that may wait for their collections before syncing pauses."""
-COLLECTIONS_FETCHED_AHEAD = 64
-"""How many that committed blocks name are asked for at once: a node that catches up would wait for
-an answer a block otherwise. More would fill the links for longer than the pool waits."""
 COLLECTIONS_SAVED_WITHIN_MS = 50
 """How long collections wait at most for a save that is due anyway: a vote (S3), a block, a log."""
 MAX_EVIDENCE = 64
 """Pieces of evidence against one member that a run of the node stores; one is enough."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a member is, apart from its state. `peers[i]` is member i's id on the network."""
-
-    chain_id: bytes
-    committee: Committee
-    me: int
-    rules: Rules
-    peers: Sequence[PeerId]
-    crypto: Crypto
-    signer: Signer
-    pool_limits: PoolLimits
-    binding: Binding | None = None
-
-
-class _Payload:
-    """The replica's view of collections, and of the batch that wants to be closed."""
-
-    def __init__(self, pool: Pool, batcher: Batcher | None) -> None:
-        self._pool = pool
-        self._batcher = batcher
-        self.holds = pool.holds
-        self.size = pool.size
-        self.has_work = pool.has_work
-
-    def select(
-        self, exclude: Container[bytes], max_count: int, max_bytes: int
-    ) -> tuple[bytes, ...]:
-        return self._pool.select(exclude, max_count, max_bytes)
-
-    def block_wanted_at(self) -> int | None:
-        return self._batcher.block_wanted_at() if self._batcher else None
+GUESTS_MAY_SAY = (
+    core.SyncRequest,
+    core.SyncReply,
+    core.BlockRequest,
+    core.BlockReply,
+    core.EpochRequest,
+    core.EpochReply,
+    CollectionData,
+    CollectionRequest,
+    CollectionOffer,
+    BatchVote,
+    BatchRequest,
+    BatchCertificate,
+)
+"""What is heard of peers outside the committee: questions, answers, and offers within a quota."""
 
 
 class Node:
-    """One member on one store and one transport.
+    """One node on one store and one transport: a member in some epochs, a follower in others.
 
-    `on_applied` and `on_certified` are called after what they tell is durable.
+    `on_applied`, `on_certified` and `on_epoch` are called after what they tell is durable.
+    `admits` says whether a collection from outside the committee may be ordered.
     """
 
     def __init__(self, setup: Setup, store: Store, transport: Transport, now: Instant) -> None:
@@ -101,94 +84,76 @@ class Node:
         self._store = store
         self._transport = transport
         self._now = now
-        self._others = [peer for i, peer in enumerate(setup.peers) if i != setup.me]
         self.ledger = Ledger(store, setup.chain_id, setup.rules)
-        self.pool = Pool(setup.me, setup.committee.size, setup.rules, setup.pool_limits)
-        self.batcher = self._open_batcher()
-        self._unapplied: deque[tuple[Block, CommitProof | None]] = deque()
+        saved = store.get(Table.META, META_SAFETY)
+        record = SafetyRecord.decode(saved) if saved else SafetyRecord.initial(setup.chain_id)
+        self.epochs = Epochs(store, setup.committee, setup.chain_id, setup.crypto, record.epoch)
+        self._handover = Handover(self.epochs, setup.rules.base_timeout_ms)
+        self.peers = Peers(self.committee, setup.identity, setup.peer_of)
+        self.pool = Pool(self.me, self.committee.size, setup.rules, setup.pool_limits)
+        self.batcher = open_batcher(setup, self.committee, self._seat_in, store, self.ledger)
+        self._applying = Applying(self.ledger, self.pool)
+        self._voice = Voice(transport, self.peers, self.epochs)
         self._writes = WriteBatch()
         self._save_by: int | None = None
         self._applied: list[AppliedBlock] = []
-        self._own: deque[core.Message] = deque()
+        self._begun: list[EpochChange] = []
         self._evidence: Counter[int] = Counter()
-        self.invalid: Counter[int] = Counter()
+        self._offer_at = 0
         self.on_applied: Callable[[AppliedBlock], None] = _ignore
         self.on_certified: Callable[[int], None] = _ignore
+        self.on_epoch: Callable[[EpochChange], None] = _ignore
         self.on_notice: Callable[[Notice], None] = _ignore
         self.on_invalid: Callable[[int, str], None] = _ignore
-        recovered = self._recover()
-        self.replica = Replica(
-            setup.committee,
-            setup.me,
+        self.admits: Callable[[Collection], bool] = lambda collection: True
+        recovered = recover(self.ledger, self.epochs, record, setup.rules.digest_window_heights)
+        for block in recovered.recent:
+            self.pool.on_committed(block.height, block.collections)
+        self.pool.recover(self.ledger.unordered_collections())
+        self.replica = self._make_replica(recovered)
+
+    # ------------------------------------------------------------------ who I am
+
+    @property
+    def committee(self) -> Committee:
+        """The committee of the present epoch."""
+        return self.epochs.committee
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self.committee.epoch
+
+    @property
+    def me(self) -> int | None:
+        """My index in the committee; None for a follower."""
+        return self.peers.me
+
+    def _make_replica(self, recovered: Recovered) -> Replica:
+        """Somebody without the key for this epoch watches like somebody who is no member."""
+        setup = self.setup
+        signer = None
+        if self.me is not None:
+            signer = setup.signer_for(self.committee.members[self.me])
+        return Replica(
+            self.committee,
+            self.me if signer is not None else None,
             setup.chain_id,
             setup.rules,
             setup.crypto,
-            setup.signer,
-            _Payload(self.pool, self.batcher),
+            signer,
+            NodePayload(self.pool, self.batcher, self.epochs),
             self.ledger,
             recovered,
-            now,
+            self._now,
         )
 
-    # ------------------------------------------------------------------ starting
-
-    def _open_batcher(self) -> Batcher | None:
-        setup = self.setup
-        if setup.binding is None:
+    def _seat_in(self, epoch: int) -> Seat | None:
+        """What I am in an epoch that has begun."""
+        committee = self.epochs.committee_of(epoch)
+        if committee is None:
             return None
-        batcher = Batcher(
-            setup.binding,
-            setup.committee,
-            setup.me,
-            setup.rules,
-            setup.crypto,
-            setup.signer,
-            self._store,
-        )
-        head = self.ledger.head
-        missing = head.next_position - batcher.open_position
-        batcher.resume(self.ledger.entries(batcher.open_position, missing), head.log_root)
-        return batcher
-
-    def _recover(self) -> Recovered:
-        """What the disk remembers; the pool holds again what nobody has ordered."""
-        head = self.ledger.head
-        head_block = self.ledger.block(head.height)
-        assert head_block is not None
-        oldest = max(1, head.height - self.setup.rules.digest_window_heights + 1)
-        recent = [
-            block
-            for height in range(oldest, head.height + 1)
-            if (block := self.ledger.block(height)) is not None
-        ]
-        for block in recent:
-            self.pool.on_committed(block.height, block.collections)
-        self.pool.recover(self.ledger.unordered_collections())
-        saved = self._store.get(Table.META, META_SAFETY)
-        record = SafetyRecord.decode(saved) if saved else SafetyRecord.initial(self.setup.chain_id)
-        proof = self.ledger.proof_at_or_after(head.height)
-        return Recovered(
-            record,
-            head_block,
-            proof[1] if proof else None,
-            tuple(recent),
-            tuple(self._uncommitted_blocks(record, head.height)),
-        )
-
-    def _uncommitted_blocks(self, record: SafetyRecord, head_height: int) -> list[Block]:
-        """The saved blocks above the head that my certificates and votes refer to."""
-        found: dict[bytes, Block] = {}
-        starts = [record.high_qc.block_id]
-        if record.last_vote is not None:
-            starts.append(record.last_vote.block_id)
-        for block_id in starts:
-            while block_id not in found:
-                block = self.ledger.block_by_id(block_id)
-                if block is None or block.height <= head_height:
-                    break
-                found[block_id] = block
-                block_id = block.parent_id
-        return list(found.values())
+        return Seat.of(committee, self.setup.identity, self.setup.signer_for)
 
     # ------------------------------------------------------------------ events
 
@@ -200,66 +165,114 @@ class Node:
             times.append(self.pool.deadline)
         if self.batcher is not None and self.batcher.deadline is not None:
             times.append(self.batcher.deadline)
-        if self._save_by is not None:
-            times.append(self._save_by)
-        return min(times)
+        others = (self._save_by, self._handover.deadline, self._next_offer_at())
+        return min(times + [time for time in others if time is not None])
 
     @property
     def unapplied(self) -> int:
         """Committed blocks that wait for their collections."""
-        return len(self._unapplied)
+        return len(self._applying.waiting)
 
     def submit(self, transactions: Sequence[tuple[int, bytes]], now: Instant) -> None:
         """Admitted transactions from a client; `PoolFull` when there is no room."""
         self._now = now
         self.pool.submit(transactions, now.monotonic_ms)
 
-    def on_frame(self, member: int, frame: bytes, now: Instant) -> None:
-        """A frame from a member; what is wrong with it is counted against that member."""
+    def on_frame(self, peer: PeerId, frame: bytes, now: Instant) -> None:
+        """A frame from a peer; what is wrong with it is counted against that peer."""
         self._now = now
+        handle = self.peers.handle(peer)
+        if handle is None:
+            return
         try:
-            self._on_message(member, decode_frame(frame))
+            message = decode_frame(frame)
+            if not self._handover.is_for_my_epoch(handle, message, now.monotonic_ms):
+                return
+            if self.peers.is_member(handle) or isinstance(message, GUESTS_MAY_SAY):
+                self._on_message(handle, message)
         except InvalidMessage as error:
-            self.invalid[member] += 1
-            self.on_invalid(member, str(error))
+            self.on_invalid(handle, str(error))
 
-    def _on_message(self, member: int, message: NodeMessage | core.Message) -> None:
+    def _on_message(self, peer: int, message: NodeMessage | core.Message) -> None:
         now = self._now.monotonic_ms
         match message:
             case CollectionData():
-                self.pool.on_collection(member, message.data, now)
+                self._on_collection(peer, message.data)
             case CollectionRequest():
-                self._serve_collections(member, message.digests)
+                self._serve_collections(peer, message.digests)
             case CollectionOffer():
-                self.pool.on_offer(member, message.digests, now)
-            case BatchVote():
-                if message.voter != member:
-                    raise InvalidMessage(f"batch vote of member {message.voter} from another")
-                if self.batcher is not None:
-                    self.batcher.on_vote(member, message, now)
-            case BatchRequest():
-                if self.batcher is not None:
-                    self.batcher.on_request(member, message.number, now)
-            case BatchCertificate():
-                if self.batcher is not None:
-                    self.batcher.on_certificate(message)
+                self.pool.on_offer(peer, message.digests, now)
+            case BatchVote() | BatchRequest() | BatchCertificate():
+                self._on_batch_message(peer, message, now)
+            case core.EpochRequest():
+                self._handover.on_request(peer, message, now)
+            case core.EpochReply():
+                self._on_epoch_reply(peer, message)
             case _:
-                self.replica.step(member, message, self._now)
+                self.replica.step(peer, message, self._now)
+
+    def _on_collection(self, peer: int, data: bytes) -> None:
+        """A guest's own transactions are looked at first; what was ordered is taken as it is."""
+        if not self.peers.is_member(peer):
+            collection = Collection.decode(data, self.setup.rules)
+            if not self.pool.is_named(collection.digest) and not self.admits(collection):
+                raise InvalidMessage("a collection from outside the committee is not admitted")
+        self.pool.on_collection(peer, data, self._now.monotonic_ms)
+
+    def _on_batch_message(
+        self, peer: int, message: BatchVote | BatchRequest | BatchCertificate, now: int
+    ) -> None:
+        if self.batcher is None:
+            return
+        match message:
+            case BatchVote():
+                self._check_voter(peer, message)
+                self.batcher.on_vote(peer, message, now)
+            case BatchRequest():
+                self.batcher.on_request(peer, message.number, now)
+            case BatchCertificate():
+                self.batcher.on_certificate(message)
+
+    def _check_voter(self, peer: int, vote: BatchVote) -> None:
+        """The channel is that of member `voter` in the vote's epoch."""
+        committee = self.epochs.committee_of(vote.epoch)
+        voters = self.peers.of(committee) if committee is not None else ()
+        if vote.voter >= len(voters) or voters[vote.voter] != self.peers.peer(peer):
+            raise InvalidMessage(f"batch vote of member {vote.voter} from another")
 
     def _serve_collections(self, member: int, digests: Sequence[bytes]) -> None:
         """Y2: what I hold, and what I have ordered long ago."""
         for data in self.pool.on_request(member, digests):
-            self._send_to(member, CollectionData(data))
+            self._voice.to_one(member, CollectionData(data))
         for digest in digests:
             if self.pool.get(digest) is None:
                 ordered = self.ledger.collection_data(digest)
                 if ordered is not None and self.pool.serve(member, len(ordered)):
-                    self._send_to(member, CollectionData(ordered))
+                    self._voice.to_one(member, CollectionData(ordered))
 
-    def peer_up(self, member: int, now: Instant) -> None:
-        """A link to a member came up."""
+    def peer_up(self, peer: PeerId, now: Instant) -> None:
+        """A link to a peer came up."""
         self._now = now
-        self.replica.peer_up(member, now)
+        handle = self.peers.connected(peer)
+        if handle is None:
+            return
+        if self.me is None and not self.peers.is_member(handle):
+            self._add_source(handle)
+        self.replica.peer_up(handle, now)
+
+    def _add_source(self, peer: int) -> None:
+        """Somebody outside the committee, as I know it, who may have what I lack."""
+        self.replica.fetcher.add(peer)
+        self.pool.add_source(peer)
+
+    def peer_down(self, peer: PeerId, now: Instant) -> None:
+        """The link to a peer is gone."""
+        self._now = now
+        handle = self.peers.gone(peer)
+        if handle is not None:
+            self.replica.fetcher.remove(handle)
+            self.pool.forget(handle)
+            self._handover.forget(handle)
 
     def tick(self, now: Instant) -> None:
         """Time has passed."""
@@ -268,6 +281,75 @@ class Node:
         self.replica.tick(now)
         if self.batcher is not None:
             self.batcher.tick(now.monotonic_ms)
+        waiting = self.replica.epoch_end.last is not None or self.replica.ended is not None
+        candidates = self.peers.other_members + self.peers.guests
+        self._handover.wait(waiting, candidates, now.monotonic_ms)
+        offer_at = self._next_offer_at()
+        if offer_at is not None and now.monotonic_ms >= offer_at:
+            self._offer_as_guest()
+
+    # ------------------------------------------------------------------ epochs
+
+    def learn_snapshot(self, committee: Committee, now: Instant) -> None:
+        """Ep1: a committee that is final in the registry, of an epoch to come."""
+        self._now = now
+        self.epochs.learn_snapshot(committee)
+
+    def _on_epoch_reply(self, peer: int, reply: core.EpochReply) -> None:
+        """Ep4: somebody knows how my epoch ended, so it has the blocks up to there."""
+        certificate = self._handover.on_reply(reply)
+        if certificate is not None:
+            if not self.peers.is_member(peer):
+                self._add_source(peer)
+            self.replica.learn_end(certificate, self._now)
+
+    def _try_next_epoch(self) -> bool:
+        """Ep3, Ep4: once all of the epoch is in the log, hand over to its successor."""
+        ended = self.replica.ended
+        if ended is None or self.unapplied or self.ledger.head.block_id != ended.block_id:
+            return False
+        committee = self.epochs.successor(ended)
+        if committee is None:
+            return False
+        self._begin_epoch(EpochChange(ended, self.replica.head, committee))
+        return True
+
+    def _begin_epoch(self, change: EpochChange) -> None:
+        """Everything is saved with the next drain, before anything of the new epoch is said."""
+        before = self.replica
+        next_end = self.epochs.begin(change, self._writes)
+        record = SafetyRecord(self.epoch, change.root)
+        if self.setup.watermarks is not None:
+            record = record.raised(self.setup.watermarks)
+        self._writes.put(Table.META, META_SAFETY, record.encode())
+        moved = self.peers.begin_epoch(self.committee, self._transport.peers_up)
+        self.pool.begin_epoch(self.me, self.committee.size, moved)
+        self._handover.begin_epoch()
+        self._voice.own.clear()
+        if self.batcher is not None:
+            seat = Seat.of(self.committee, self.setup.identity, self.setup.signer_for)
+            self.batcher.begin_epoch(seat.committee, seat.me, seat.signer)
+        self._begun.append(change)
+        recent = before.tree.recent
+        recovered = Recovered(record, change.last, None, recent, (), change.root)
+        self.replica = self._make_replica(recovered)
+        for peer in sorted(self._transport.peers_up):
+            self.peer_up(peer, self._now)
+        if next_end is not None:
+            self.replica.learn_end(next_end, self._now)
+
+    # ------------------------------------------------------------------ outside the committee
+
+    def _next_offer_at(self) -> int | None:
+        """When a follower's clients' transactions are offered to a member again."""
+        return self._offer_at if self.me is None and self.pool.has_work() else None
+
+    def _offer_as_guest(self) -> None:
+        """Members in turn: whoever has it fetched has it ordered."""
+        self._offer_at = self._now.monotonic_ms + self.setup.rules.base_timeout_ms // 2
+        there = self._voice.members_up()
+        if there:
+            self.pool.offer_to(there[self._offer_at // 7 % len(there)])
 
     # ------------------------------------------------------------------ save, speak, apply
 
@@ -288,10 +370,16 @@ class Node:
 
         self._put(ready, collected, batches)
         saved = self._must_save(ready, batches) and self._save()
-        self._speak_payload(collected)
+        self._voice.payload(collected)
         for outgoing in ready.messages:
-            self._speak(outgoing)
-        self._speak_batches(batches)
+            self._voice.say(outgoing)
+        for handle, message in self._handover.take():
+            self._voice.to_one(handle, message)
+        self._voice.batches(batches, self._now.monotonic_ms)
+        for number in batches.certified:
+            self.on_certified(number)
+        if self.me is None and collected.broadcast:
+            self._offer_as_guest()
 
         for notice in ready.notices:
             self.on_notice(notice)
@@ -302,15 +390,16 @@ class Node:
         for digest, hints in ready.want:
             self.pool.want([digest], hints, self._now.monotonic_ms)
         self._hear_myself()
-        self._unapplied.extend(ready.committed)
+        self._applying.waiting.extend(ready.committed)
         if ready.committed:
             self._apply()
+        begun = self._try_next_epoch()
         asked = bool(ready.want) or ready.offer_to is not None
-        return saved or asked or bool(ready.messages) or bool(ready.committed)
+        return begun or saved or asked or bool(ready.messages) or bool(ready.committed)
 
     def _offer_to_all(self) -> None:
         """T4: whoever has nothing to order has no timer, and I need their timeouts beside mine."""
-        for member in range(self.setup.committee.size):
+        for member in range(self.committee.size):
             self.pool.offer_to(member)
 
     def _put(self, ready: Ready, collected: PoolReady, batches: BatcherReady) -> None:
@@ -336,6 +425,8 @@ class Node:
         """
         if ready.record or ready.blocks or ready.evidence or batches.save or self._applied:
             return True
+        if self._begun:
+            return True
         if self._save_by is None and len(self._writes):
             self._save_by = self._now.monotonic_ms + COLLECTIONS_SAVED_WITHIN_MS
         return self._save_by is not None and self._now.monotonic_ms >= self._save_by
@@ -350,86 +441,33 @@ class Node:
         applied, self._applied = self._applied, []
         for block in applied:
             self.on_applied(block)
+        begun, self._begun = self._begun, []
+        for change in begun:
+            self.on_epoch(change)
         return changed
 
-    def _speak_payload(self, collected: PoolReady) -> None:
-        for collection in collected.broadcast:
-            self._send_all(CollectionData(collection.data))
-        for member, digests in collected.requests:
-            for start in range(0, len(digests), MAX_DIGESTS):
-                self._send_to(member, CollectionRequest(digests[start : start + MAX_DIGESTS]))
-        for member, digests in collected.offers:
-            self._send_to(member, CollectionOffer(digests[:MAX_DIGESTS]))
-
-    def _speak_batches(self, batches: BatcherReady) -> None:
-        for vote in batches.broadcast:
-            self._send_all(vote)
-        for member, certificate in batches.answers:
-            self._send_to(member, certificate)
-        for number in batches.certified:
-            self.on_certified(number)
-
     def _hear_myself(self) -> None:
-        own, self._own = self._own, deque()
-        for message in own:
-            self.replica.step(self.setup.me, message, self._now)
-
-    def _speak(self, outgoing: Outgoing) -> None:
-        if outgoing.to is None:
-            self._send_all(outgoing.message)
-            self._own.append(outgoing.message)
-        elif outgoing.to == self.setup.me:
-            self._own.append(outgoing.message)
-        else:
-            self._send_to(outgoing.to, outgoing.message)
-
-    def _send_all(self, message: NodeMessage | core.Message) -> None:
-        self._transport.broadcast(channel_of(message), message.encode(), self._others)
-
-    def _send_to(self, member: int, message: NodeMessage | core.Message) -> None:
-        self._transport.send(self.setup.peers[member], channel_of(message), message.encode())
+        for message in self._voice.take_own():
+            if self.me is not None:
+                self.replica.step(self.me, message, self._now)
 
     def _apply(self) -> None:
-        """C1, C3: committed blocks into the log, in order, as soon as their payload is here."""
-        while self._unapplied:
-            block, proof = self._unapplied[0]
-            collections = self._collections_of(block)
-            if collections is None:
-                self._fetch_ahead()
-                break
-            self._unapplied.popleft()
-            applied = self.ledger.apply(self._writes, block, proof, collections)
-            self.pool.on_committed(block.height, block.collections)
+        """Blocks whose payload is here, into the log and into the open batch."""
+        now = self._now.monotonic_ms
+        for applied in self._applying.apply(self._writes, now):
             self._applied.append(applied)
             if self.batcher is not None:
-                self.batcher.on_block(
-                    block.height,
-                    block.timestamp_ms,
-                    applied.log_entries(),
-                    applied.log_root,
-                    self._now.monotonic_ms,
-                )
-        self.replica.fetcher.paused = len(self._unapplied) > MAX_UNAPPLIED
+                self._batch(self.batcher, applied, now)
+        self.replica.fetcher.paused = self.unapplied > MAX_UNAPPLIED
 
-    def _fetch_ahead(self) -> None:
-        """Ask for what the next committed blocks name; the pool asks for each once."""
-        room = COLLECTIONS_FETCHED_AHEAD
-        for block, _ in self._unapplied:
-            missing = [digest for digest in block.collections if not self.pool.holds(digest)]
-            self.pool.want(missing, (block.author,), self._now.monotonic_ms)
-            room -= len(missing)
-            if room <= 0:
-                break
-
-    def _collections_of(self, block: Block) -> list[Collection] | None:
-        """What a block orders, None while some of it is not here."""
-        found: list[Collection] = []
-        for digest in block.collections:
-            collection = self.pool.get(digest) or self.ledger.collection(digest)
-            if collection is None:
-                return None
-            found.append(collection)
-        return found
+    def _batch(self, batcher: Batcher, applied: AppliedBlock, now: int) -> None:
+        block = applied.block
+        batcher.on_block(
+            block.height, block.timestamp_ms, applied.log_entries(), applied.log_root, now
+        )
+        end = self.replica.epoch_end.last
+        if end is not None and end.block.id == block.id:
+            batcher.close_epoch(now)
 
 
 def _ignore(*_: object) -> None:

@@ -12,7 +12,7 @@ to vote; `max_wanted` and `max_held_bytes` bound it all the same.
 """
 
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from itertools import filterfalse
@@ -22,6 +22,8 @@ from sequencer.collection import COUNT_BYTES, HEADER_BYTES, Collection
 
 UNKNOWN_AUTHOR = -1
 """Stands for whoever sealed a collection that was recovered from disk."""
+FOLLOWER = -2
+"""Stands for me where I am no member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,17 @@ class _Allowance:
 
 
 class Pool:
-    """The uncommitted collections of one node. `me` is its index in the committee."""
+    """The uncommitted collections of one node. `me` is its index in the committee, if it has one.
 
-    def __init__(self, me: int, committee_size: int, rules: Rules, limits: PoolLimits) -> None:
-        self._me = me
+    Peers are known by handles: members by their index, others by numbers above.
+    """
+
+    def __init__(
+        self, me: int | None, committee_size: int, rules: Rules, limits: PoolLimits
+    ) -> None:
+        self._me = FOLLOWER if me is None else me
         self._size = committee_size
+        self._sources: list[int] = []
         self._rules = rules
         self._limits = limits
         self._seal_bytes = min(limits.seal_bytes, rules.max_collection_bytes)
@@ -266,6 +274,11 @@ class Pool:
 
     # the replica's view
 
+    def is_named(self, digest: bytes) -> bool:
+        """Whether it is being fetched because a block names it."""
+        wanted = self._wanted.get(digest)
+        return wanted is not None and wanted.offered_by is None
+
     def holds(self, digest: bytes) -> bool:
         """Whether the collection is held, or was committed within the digest window."""
         return digest in self._held or digest in self._committed
@@ -355,6 +368,52 @@ class Pool:
                 self._hold(collection, UNKNOWN_AUTHOR)
         self._ready.save.clear()
 
+    # who is there
+
+    def begin_epoch(self, me: int | None, committee_size: int, moved: Mapping[int, int]) -> None:
+        """Ep4: peers have other handles now; `moved` maps the old ones of those still known."""
+        mine, self._me = self._me, FOLLOWER if me is None else me
+        self._size = committee_size
+        self._peer_bytes = min(
+            self._limits.max_peer_bytes, self._limits.max_held_bytes // committee_size
+        )
+        self._sources = [moved[source] for source in self._sources if source in moved]
+        self._allowances.clear()
+        self._offered.clear()
+        for digest in [
+            key for key, wanted in self._wanted.items() if wanted.offered_by is not None
+        ]:
+            del self._wanted[digest]
+        for wanted in self._wanted.values():
+            wanted.peers, wanted.attempt = self._in_turn(()), 0
+        self._assign({**moved, mine: self._me})
+
+    def _assign(self, moved: Mapping[int, int]) -> None:
+        """Give what is held to its authors' new handles; what nobody is known for, to nobody."""
+        self._by_author.clear()
+        self._author_bytes.clear()
+        for digest, held in self._held.items():
+            held.author = moved.get(held.author, UNKNOWN_AUTHOR)
+            size = len(held.collection.data)
+            self._by_author.setdefault(held.author, {})[digest] = size
+            self._author_bytes[held.author] += size
+
+    def add_source(self, peer: int) -> None:
+        """A peer outside the committee that has what was ordered."""
+        if peer not in self._sources:
+            self._sources.append(peer)
+
+    def forget(self, peer: int) -> None:
+        """A peer outside the committee is gone; what it gave stays, as nobody's."""
+        if peer in self._sources:
+            self._sources.remove(peer)
+        self._allowances.pop(peer, None)
+        for digest, size in self._by_author.pop(peer, {}).items():
+            self._held[digest].author = UNKNOWN_AUTHOR
+            self._by_author.setdefault(UNKNOWN_AUTHOR, {})[digest] = size
+            self._author_bytes[UNKNOWN_AUTHOR] += size
+        del self._author_bytes[peer]
+
     # output
 
     @property
@@ -392,7 +451,9 @@ class Pool:
     # fetching
 
     def _in_turn(self, hints: Sequence[int]) -> list[int]:
-        others = [(self._me + step) % self._size for step in range(1, self._size)]
+        start = max(0, self._me)
+        others = [(start + step) % self._size for step in range(self._size)]
+        others = [other for other in others if other != self._me] + self._sources
         first = [hint for hint in dict.fromkeys(hints) if hint in others]
         return first + [other for other in others if other not in first]
 

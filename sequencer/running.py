@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from consensus.epochs import EpochChange
 from consensus.interface import Instant
 from consensus.types import members_of
 from sequencer import __version__
@@ -19,6 +20,8 @@ from sequencer.settling import Settling
 
 MAX_REMEMBERED = 1 << 18
 """Hashes of accepted transactions that are remembered until they are ordered."""
+MAX_FOLLOWER_LAG = 64
+"""Heights that a follower may lack and still answer as one that is up to date."""
 STALLED_AFTER_BASE_TIMEOUTS = 10
 """Work and no new height for this long: not ready."""
 
@@ -60,7 +63,7 @@ class RunningNode:
 
     def submit(self, transactions: list[tuple[int, bytes]]) -> None:
         """Take admitted transactions, all or none."""
-        if self.node.replica.fetcher.syncing:
+        if self.syncing:
             raise Unready("the node is syncing; send to another member or retry")
         unposted = self.settling.unposted if self.settling else 0
         if unposted > self.config.l1.max_unposted_batches:
@@ -110,8 +113,8 @@ class RunningNode:
             "version": __version__,
             "name": self.config.name,
             "chain_id": "0x" + self.genesis.chain_id.hex(),
-            "member": node.setup.me,
-            "peer_id": node.setup.peers[node.setup.me],
+            "member": node.me,
+            "peer_id": node.peers.local,
             "epoch": replica.committee.epoch,
             "round": replica.round,
             "leader": replica.leader,
@@ -122,7 +125,7 @@ class RunningNode:
             "latency_ms": self._observer.latency_ms,
             "pending_bytes": node.pool.pending_bytes,
             "peers_up": len(self._peers_up()),
-            "peers": len(node.setup.peers) - 1,
+            "peers": len(node.peers.other_members),
             "ready": ready,
             "reason": reason,
             "safe_height": self.safe_height(),
@@ -144,7 +147,7 @@ class RunningNode:
             "reason": reason,
             "round": replica.round,
             "leader": replica.leader,
-            "leader_name": self.genesis.names[replica.leader],
+            "leader_name": self.name_of(replica.leader),
             "height": self.ledger.head.height,
             "high_qc_round": replica.record.high_qc.round,
             "has_work": self.node.pool.has_work(),
@@ -156,34 +159,59 @@ class RunningNode:
             "last_timeout_certificate": tc.round if tc else None,
             "missing_members": self._missing(),
             "unapplied_blocks": self.node.unapplied,
-            "syncing": replica.fetcher.syncing,
+            "syncing": self.syncing,
             "l1_alarms": dict(self.settling.alarms) if self.settling else {},
         }
 
     def _missing(self) -> list[str]:
         up = self._peers_up()
-        setup = self.node.setup
+        peers = self.node.peers
         return [
-            self.genesis.names[index]
-            for index, peer in enumerate(setup.peers)
-            if index != setup.me and peer not in up
+            self.name_of(index) for index in peers.other_members if peers.members[index] not in up
         ]
+
+    def name_of(self, member: int) -> str:
+        """What a member of this epoch is called."""
+        return self.genesis.name_of(self.node.committee.members[member].identity)
+
+    def name_of_peer(self, peer: str) -> str:
+        """What a peer is called: a member by its name, anybody else by its id."""
+        members = self.node.peers.members
+        return self.name_of(members.index(peer)) if peer in members else peer
 
     def ready(self) -> tuple[bool, str]:
         """Whether the node is synchronised and making progress, and if not, why."""
         replica = self.node.replica
         committee = replica.committee
-        reachable = committee.size - len(self._missing())
-        if replica.fetcher.syncing:
+        peers, up = self.node.peers, self._peers_up()
+        reachable = [i for i, peer in enumerate(peers.members) if i == peers.me or peer in up]
+        if self.syncing:
             return False, f"syncing, at height {self.ledger.head.height}"
         if self.node.unapplied:
             return False, f"{self.node.unapplied} committed blocks wait for their collections"
-        if not committee.is_quorum(range(reachable)):
-            return False, f"connected to {reachable - 1} of {committee.size - 1} other members"
+        if self.node.me is None:
+            return self._follows(len(reachable))
+        if not committee.is_quorum(reachable):
+            others = len(reachable) - 1
+            return False, f"connected to {others} of {committee.size - 1} other members"
         patience_s = STALLED_AFTER_BASE_TIMEOUTS * self.genesis.rules.base_timeout_ms / 1000
         if self.node.pool.has_work() and time.monotonic() - self._grown_at > patience_s:
             return False, f"there is work, but no new height for {patience_s:.0f} s; see seq_why"
         return True, "in step with the committee"
+
+    @property
+    def syncing(self) -> bool:
+        """Whether the log here is far behind; a follower always is a little."""
+        replica = self.node.replica
+        if self.node.me is not None:
+            return replica.fetcher.syncing
+        return replica.catchup.behind > MAX_FOLLOWER_LAG
+
+    def _follows(self, reachable: int) -> tuple[bool, str]:
+        """Whether a follower hears anybody."""
+        if not self._peers_up():
+            return False, "a follower that is connected to nobody"
+        return True, f"follows the committee through {reachable} of its members"
 
     def committee(self) -> dict[str, Any]:
         """The committee that governs the next height."""
@@ -196,8 +224,8 @@ class RunningNode:
             "members": [
                 {
                     "index": index,
-                    "name": self.genesis.names[index],
-                    "peer_id": self.node.setup.peers[index],
+                    "name": self.name_of(index),
+                    "peer_id": self.node.peers.members[index],
                     "identity": "0x" + member.identity.hex(),
                     "bls_key": "0x" + member.bls_key.hex(),
                     "weight": member.weight,
@@ -205,6 +233,10 @@ class RunningNode:
                 for index, member in enumerate(committee.members)
             ],
         }
+
+    def epoch_changes(self, from_epoch: int, limit: int) -> list[EpochChange]:
+        """How `from_epoch` and those after it ended, oldest first."""
+        return self.node.epochs.changes(from_epoch, limit)
 
     def metrics(self) -> bytes:
         """Prometheus text."""
@@ -236,7 +268,13 @@ class RunningNode:
         described = self.settling.describe(number)
         if described is not None:
             signers = bytes.fromhex(described["signers"][2:])
-            described["signer_names"] = [self.genesis.names[i] for i in members_of(signers)]
+            committee = self.node.epochs.committee_of(described["epoch"])
+            members = committee.members if committee is not None else ()
+            described["signer_names"] = [
+                self.genesis.name_of(members[index].identity)
+                for index in members_of(signers)
+                if index < len(members)
+            ]
         return described
 
     def settlement(self, position: int) -> dict[str, Any] | None:

@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consensus.bls import BlsCrypto, KeySigner
+from consensus.committee import Committee, Member
+from consensus.epochs import EpochChange
 from consensus.interface import Instant
-from net.transport import Frame, NetworkEvent, PeerUp
+from net.transport import Frame, NetworkEvent, PeerId, PeerUp
 from sequencer.batcher import Binding
 from sequencer.config import ConfigError, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis
 from sequencer.guard import require_memory
 from sequencer.keys import NodeKeys, load_keys
-from sequencer.node import Node, Setup
+from sequencer.node import Node
 from sequencer.observe import Observer, set_up_logging
 from sequencer.pool import PoolLimits
 from sequencer.running import RunningNode
 from sequencer.settlement.client import L1Mismatch
 from sequencer.settling import Settling, run_poster
+from sequencer.setup import Setup
 from sequencer.store.lmdb import LmdbStore
 from sequencer.store.seam import StoreError
 
@@ -63,19 +66,14 @@ def run_node(directory: Path, password: str, after_data_loss: bool = False) -> i
     return uvloop.run(Runtime(directory, config, genesis, keys, after_data_loss).run())
 
 
-def member_index(genesis: Genesis, signer: KeySigner) -> int:
-    """Which member these keys are; `ConfigError` if they are nobody's."""
-    for index, member in enumerate(genesis.committee.members):
-        if member.identity == signer.identity:
-            if member.bls_key != signer.bls_key:
-                raise ConfigError(
-                    f"the genesis names another BLS key for member {index} "
-                    f"({genesis.names[index]}); use the keys the genesis was made with"
-                )
-            return index
-    raise ConfigError(
-        f"the identity {signer.identity.hex()} is not a member of the genesis committee"
-    )
+def require_key(committee: Committee, signer: KeySigner, name: str) -> None:
+    """`ConfigError` if I am a member of `committee` with another BLS key than mine."""
+    for member in committee.members:
+        if member.identity == signer.identity and member.bls_key != signer.bls_key:
+            raise ConfigError(
+                f"{name} is a member of the committee of epoch {committee.epoch} with the BLS key "
+                f"0x{member.bls_key.hex()}, which is not the one in its keys directory"
+            )
 
 
 def _calm_garbage_collector() -> None:
@@ -102,19 +100,16 @@ class Runtime:
         self._config = config
         self._genesis = genesis
         self._keys = keys
-        signer = KeySigner(keys.bls_secret, keys.identity_seed)
-        me = member_index(genesis, signer)
-        peers = [peer_id_from_public_key(m.identity) for m in genesis.committee.members]
-        self._members = {peer: index for index, peer in enumerate(peers)}
+        self._signer = KeySigner(keys.bls_secret, keys.identity_seed)
         l1 = genesis.l1
         self._setup = Setup(
             genesis.chain_id,
             genesis.committee,
-            me,
+            self._signer.identity,
             genesis.rules,
-            peers,
+            peer_id_from_public_key,
             BlsCrypto(),
-            signer,
+            self._signer_for,
             PoolLimits(
                 seal_bytes=config.pool.seal_bytes,
                 seal_ms=config.pool.seal_ms,
@@ -122,15 +117,11 @@ class Runtime:
             ),
             Binding(genesis.chain_id, l1.chain_id, l1.contract) if l1 else None,
         )
-        self._mesh = Mesh(
-            keys.identity_seed,
-            config.network.address,
-            {
-                peer: parse_multiaddr(genesis.address_of(index))[:2]
-                for index, peer in enumerate(peers)
-                if index != me
-            },
-        )
+        self._addresses: dict[PeerId, tuple[str, int] | None] = {
+            peer: (host, port) for host, port, peer in map(parse_multiaddr, genesis.addresses)
+        }
+        self._addresses |= config.network.peer_addresses
+        self._mesh = Mesh(keys.identity_seed, config.network.address, self._addresses)
         self._store = LmdbStore(directory / DATA_DIRECTORY, genesis.chain_id)
         require_memory(directory, genesis.chain_id, self._store, after_data_loss)
         self._observer = Observer()
@@ -140,15 +131,23 @@ class Runtime:
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self._node = Node(self._setup, self._store, self._mesh, now())
+        require_key(self._node.committee, self._signer, config.name)
         self._running = self._connect()
+
+    def _signer_for(self, member: Member) -> KeySigner | None:
+        """The key that a committee knows me by."""
+        return self._signer if member.bls_key == self._signer.bls_key else None
 
     def _connect(self) -> RunningNode:
         """Wire the node to those who listen to it."""
         settling = None
         if self._node.batcher is not None:
-            setup = self._setup
             settling = Settling(
-                self._node.batcher, self._store, setup.chain_id, setup.committee.size, setup.me
+                self._node.batcher,
+                self._store,
+                self._setup.chain_id,
+                self._node.committee.size,
+                self._node.me,
             )
         running = RunningNode(
             self._node,
@@ -164,6 +163,7 @@ class Runtime:
         self._node.on_applied = running.on_applied
         self._node.on_notice = self._observer.notice
         self._node.on_invalid = self._observer.invalid
+        self._node.on_epoch = self._on_epoch
         return running
 
     # ------------------------------------------------------------------ life
@@ -197,9 +197,10 @@ class Runtime:
 
     def _introduction(self) -> str:
         """Who this is and where it stands, for the first line of the log."""
-        me = self._setup.me
+        node = self._node
+        role = "follower" if node.me is None else f"member {node.me} of {node.committee.size}"
         return (
-            f"member {me} ({self._genesis.names[me]}) of {self._setup.committee.size}, chain "
+            f"{self._config.name}, {role} in epoch {node.epoch}, chain "
             f"{self._genesis.chain_id.hex()}, height {self._node.ledger.head.height}, for members "
             f"at {self._config.network.listen}, L1 {self._config.l1.url or 'none'}"
         )
@@ -245,17 +246,26 @@ class Runtime:
     def _on_network(self, events: list[NetworkEvent]) -> None:
         instant = now()
         for event in events:
-            member = self._members.get(event.sender if isinstance(event, Frame) else event.peer)
-            if member is None:
-                continue
             if isinstance(event, Frame):
-                self._node.on_frame(member, event.payload, instant)
+                self._node.on_frame(event.sender, event.payload, instant)
             elif isinstance(event, PeerUp):
-                logger.info("%s is connected", self._genesis.names[member])
-                self._node.peer_up(member, instant)
+                logger.info("%s is connected", self._running.name_of_peer(event.peer))
+                self._node.peer_up(event.peer, instant)
             else:
-                logger.info("%s is gone: %s", self._genesis.names[member], event.reason)
+                name = self._running.name_of_peer(event.peer)
+                logger.info("%s is gone: %s", name, event.reason)
+                self._node.peer_down(event.peer, instant)
         self._pump()
+
+    def _on_epoch(self, change: EpochChange) -> None:
+        """The committee has changed: other peers, another place in the order of posters."""
+        node = self._node
+        role = "follower" if node.me is None else f"member {node.me}"
+        logger.info("epoch %d: %d members, %s here", node.epoch, node.committee.size, role)
+        self._mesh.set_peers(dict.fromkeys(node.peers.members) | self._addresses)
+        settling = self._running.settling
+        if settling is not None:
+            settling.begin_epoch(node.committee.size, node.me)
 
     def _wake(self) -> None:
         """Something was submitted: pump as soon as the event loop is free, once."""

@@ -13,7 +13,6 @@ from consensus.codec import u64
 from sequencer.batcher import Batcher
 from sequencer.config import L1Config
 from sequencer.genesis import L1Settings
-from sequencer.node import Setup
 from sequencer.settlement.batch import BatchHeader
 from sequencer.settlement.poster_events import (
     L1_ALARM,
@@ -29,6 +28,7 @@ from sequencer.settlement.poster_events import (
 )
 from sequencer.settlement.poster_runner import CertifiedBatch, PosterRunner
 from sequencer.settlement.schedule import posting_order, rank
+from sequencer.setup import Setup
 from sequencer.store.schema import META_FINAL, META_POSTER, Table
 from sequencer.store.seam import Store, WriteBatch
 
@@ -42,13 +42,13 @@ class Settling:
     """What is certified, posted and final, for the poster and for those who ask the node."""
 
     def __init__(
-        self, batcher: Batcher, store: Store, chain_id: bytes, size: int, member: int
+        self, batcher: Batcher, store: Store, chain_id: bytes, size: int, member: int | None
     ) -> None:
         self._batcher = batcher
         self._store = store
         self._chain_id = chain_id
-        self._size = size
-        self._member = member
+        self.size = size
+        self.member = -1 if member is None else member
         final = store.get(Table.META, META_FINAL)
         self.final = int.from_bytes(final, "big") if final else 0
         self.posted = self._last_posted()
@@ -60,6 +60,12 @@ class Settling:
         """Batches under way here that another member's transaction posted first."""
         self._mined = 0
         self.runner: PosterRunner | None = None
+
+    def begin_epoch(self, size: int, member: int | None) -> None:
+        """Another committee posts now; `member` is this node's index in it, None for a follower."""
+        self.size, self.member = size, -1 if member is None else member
+        if self.runner is not None:
+            self.runner.machine.begin_epoch(self.size, self.member)
 
     def _last_posted(self) -> int:
         last = self._store.range(Table.POSTED, b"", 1, reverse=True)
@@ -130,7 +136,7 @@ class Settling:
             self.takeovers += self._rank(change.number) > 0
 
     def _rank(self, number: int) -> int:
-        return rank(self._chain_id, number, self._size, self._member)
+        return rank(self._chain_id, number, self.size, self.member)
 
     def _remember_posted(self, posted: Posted) -> None:
         """The poster may tell it again, after a restart for one; it is news once."""
@@ -177,7 +183,7 @@ class Settling:
             "posted": self.posted,
             "final": self.final,
             "lag": self.unposted,
-            "poster": posting_order(self._chain_id, following, self._size)[0],
+            "poster": posting_order(self._chain_id, following, self.size)[0],
             "rank": self._rank(following),
             "takeovers": self.takeovers,
             "overtaken": self.overtaken,
@@ -272,8 +278,8 @@ async def run_poster(
             L1Account(l1_key, l1.chain_id),
             l1.contract,
             chain_id=setup.chain_id,
-            committee_index=setup.me,
-            committee_size=setup.committee.size,
+            committee_index=settling.member,
+            committee_size=settling.size,
             clock_ms=lambda: int(time.monotonic() * 1000),
             settings=PosterSettings(
                 takeover_blocks=config.takeover_blocks, confirmations=config.confirmations

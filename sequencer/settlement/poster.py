@@ -114,6 +114,10 @@ class Poster:
 
     # what the shell asks
 
+    def begin_epoch(self, size: int, member: int) -> None:
+        """Another committee posts from now on; `member` is -1 for somebody outside of it."""
+        self._member, self._size = member, size
+
     @property
     def view(self) -> L1View | None:
         """The last reading of the L1."""

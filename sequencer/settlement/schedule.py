@@ -10,6 +10,8 @@ import hashlib
 
 MIN_TAKEOVER_BLOCKS = 3
 """One block to be included in, one that may be missed, one to be seen."""
+NEVER = 1 << 32
+"""The rank of somebody who does not post."""
 
 
 def posting_order(chain_id: bytes, number: int, size: int) -> list[int]:
@@ -21,7 +23,12 @@ def posting_order(chain_id: bytes, number: int, size: int) -> list[int]:
 
 
 def rank(chain_id: bytes, number: int, size: int, member: int) -> int:
-    """The rank of one member for batch `number`: 0 posts, the others wait for their turn."""
+    """The rank of one member for batch `number`: 0 posts, the others wait for their turn.
+
+    Somebody outside the committee, -1, has a rank that never comes.
+    """
+    if member < 0:
+        return NEVER
     return posting_order(chain_id, number, size).index(member)
 
 

@@ -20,8 +20,9 @@ from net.transport import Channel, Frame, NetworkEvent, PeerId, PeerUp, Transpor
 from sequencer import node as node_module
 from sequencer.ledger import AppliedBlock
 from sequencer.messages import NodeMessage, decode_frame
-from sequencer.node import Node, Setup
+from sequencer.node import Node
 from sequencer.pool import PoolFull
+from sequencer.setup import Setup
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import META_SAFETY, Table
 from sequencer.store.seam import WriteBatch
@@ -205,7 +206,6 @@ class NodeProcess:
     def __init__(
         self, setup: Setup, store: MemoryStore, transport: Transport, now: Instant
     ) -> None:
-        self._index = {peer: index for index, peer in enumerate(setup.peers)}
         self.node = Node(setup, store, transport, now)
 
     def report_to(self, observer: Observer) -> None:
@@ -234,9 +234,11 @@ class NodeProcess:
     def hear(self, event: NetworkEvent, now: Instant) -> None:
         """As the runtime does it: in, then pump."""
         if isinstance(event, Frame):
-            self.node.on_frame(self._index[event.sender], event.payload, now)
+            self.node.on_frame(event.sender, event.payload, now)
         elif isinstance(event, PeerUp):
-            self.node.peer_up(self._index[event.peer], now)
+            self.node.peer_up(event.peer, now)
+        else:
+            self.node.peer_down(event.peer, now)
         self.node.pump(now)
 
     def wake(self, now: Instant) -> None:

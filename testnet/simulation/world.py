@@ -16,8 +16,8 @@ from net.transport import Channel, NetworkEvent, Transport
 from sequencer.batcher import Binding
 from sequencer.collection import transaction_id
 from sequencer.node import Node
-from sequencer.node import Setup as NodeSetup
 from sequencer.pool import PoolLimits
+from sequencer.setup import Setup as NodeSetup
 from sequencer.store.memory import MemoryStore, TornSave
 from sequencer.store.seam import StoreError
 from testnet.simulation.checkers import LogChecker, check_bounded
@@ -87,6 +87,9 @@ class World:
             0, tuple(Member(signer.identity, signer.bls_key) for signer in self.signers)
         )
         self.peers = [str(index) for index in range(setup.nodes)]
+        self.peer_of = {
+            signer.identity: peer for signer, peer in zip(self.signers, self.peers, strict=True)
+        }
         faulty = set(setup.byzantine) | set(setup.twins)
         self.honest = [index for index in range(setup.nodes) if index not in faulty]
         self.protocol = ProtocolChecker(
@@ -384,11 +387,11 @@ def make_honest(place: Place, transport: Transport) -> NodeProcess:
     node_setup = NodeSetup(
         world.chain_id,
         world.committee,
-        place.index,
+        place.signer.identity,
         setup.rules,
-        world.peers,
+        world.peer_of.__getitem__,
         world.crypto,
-        place.signer,
+        lambda member: place.signer,
         setup.limits,
         Binding(world.chain_id, 1, bytes(20)) if setup.settles else None,
     )
