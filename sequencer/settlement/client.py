@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from consensus.committee import Committee
+from consensus.types import CommitCertificate
 from sequencer.settlement.blobs import Sidecar
 
 
@@ -57,10 +59,12 @@ class L1Block:
 
 @dataclass(frozen=True, slots=True)
 class ContractState:
-    """Where the contract stands at some block: the batch it takes next, and the log root before."""
+    """Where the contract stands at some block: the batch it takes next, the log root before, and
+    the epoch whose committee it takes it from."""
 
     next_number: int
     log_root: bytes
+    epoch: int = 0
 
 
 EMPTY_CONTRACT = ContractState(next_number=1, log_root=bytes(32))
@@ -81,6 +85,22 @@ class Accepted:
     block_number: int
     block_hash: bytes
     blobs: int = 0
+    log_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """The contract went from the certificate's epoch to that of `committee`.
+
+    What its event says: whoever believes it has verified the certificate by the committee before.
+    """
+
+    certificate: CommitCertificate
+    committee: Committee
+    tx_hash: bytes
+    block_number: int
+    block_hash: bytes
+    log_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +146,20 @@ class SettlementClient(Protocol):
         """The newest block that counts as final."""
         ...
 
+    async def block(self, number: int) -> L1Block:
+        """The block at this height."""
+        ...
+
     async def contract_state(self, block: L1Block) -> ContractState:
         """The contract after `block`, found by its hash."""
         ...
 
     async def accepted(self, first_block: int, last_block: int) -> list[Accepted]:
         """The batches accepted in these blocks, both included, in order."""
+        ...
+
+    async def handovers(self, first_block: int, last_block: int) -> list[Handover]:
+        """The handovers to another committee in these blocks, both included, in order."""
         ...
 
     async def transaction_input(self, tx_hash: bytes) -> bytes:

@@ -9,12 +9,14 @@ from typing import Any
 
 from sequencer.settlement import abi
 from sequencer.settlement.account import Fees, L1Account
+from sequencer.settlement.answers import as_bytes, as_bytes32, as_number, as_object
 from sequencer.settlement.blobs import MAX_BLOBS, Sidecar, with_sidecar
 from sequencer.settlement.client import (
     EMPTY_CONTRACT,
     Accepted,
     CallReverted,
     ContractState,
+    Handover,
     InvalidAnswer,
     L1Block,
     L1Mismatch,
@@ -26,13 +28,10 @@ from sequencer.settlement.client import (
     SettlementError,
 )
 from sequencer.settlement.jsonrpc import JsonRpc, RevertedCall
+from sequencer.settlement.logs import ContractLogs
 
-LOG_PAGE_BLOCKS = 2_000
-"""Blocks asked for at once; the smallest limit among common providers."""
-MAX_PAGE_LOGS = 10_000
 MAX_INPUT_BYTES = 128 * 1024
 """No Ethereum client takes a larger transaction."""
-MAX_EVENT_BYTES = 4_096
 DEPLOY_TIMEOUT_S = 120.0
 DEPLOY_POLL_S = 0.1
 DEPLOY_GAS_PERCENT = 110
@@ -79,6 +78,7 @@ class EthereumClient:
         self.deploy_block = deploy_block
         self._finality_depth = finality_depth
         self._rpc = JsonRpc(url)
+        self._logs = ContractLogs(self._rpc, url, contract, deploy_block)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -95,7 +95,7 @@ class EthereumClient:
                 f"the L1 at {self.url} has chain id {found}, but the genesis names {l1_chain_id}"
             )
         address = "0x" + self.contract.hex()
-        code = _bytes(await self._rpc.call("eth_getCode", [address, "latest"]), "code", 1 << 20)
+        code = as_bytes(await self._rpc.call("eth_getCode", [address, "latest"]), "code", 1 << 20)
         if not code:
             head = await self.head()
             if head.number < self.deploy_block:
@@ -126,16 +126,20 @@ class EthereumClient:
         head = await self._block("latest")
         return await self._block(hex(max(0, head.number - self._finality_depth)))
 
+    async def block(self, number: int) -> L1Block:
+        """The block at this height; `InvalidAnswer` while there is none."""
+        return await self._block(hex(number))
+
     async def _block(self, tag: str) -> L1Block:
         found = await self._rpc.call("eth_getBlockByNumber", [tag, False])
         if found is None:
             raise InvalidAnswer(f"the L1 at {self.url} has no {tag} block yet")
-        block = _object(found, "block")
+        block = as_object(found, "block")
         return L1Block(
-            number=_number(block.get("number"), "block number", 64),
-            block_hash=_bytes32(block.get("hash"), "block hash"),
-            timestamp_s=_number(block.get("timestamp"), "timestamp", 64),
-            base_fee=_number(block.get("baseFeePerGas"), "base fee", 128),
+            number=as_number(block.get("number"), "block number", 64),
+            block_hash=as_bytes32(block.get("hash"), "block hash"),
+            timestamp_s=as_number(block.get("timestamp"), "timestamp", 64),
+            base_fee=as_number(block.get("baseFeePerGas"), "base fee", 128),
         )
 
     async def contract_state(self, block: L1Block) -> ContractState:
@@ -143,103 +147,62 @@ class EthereumClient:
         if block.number < self.deploy_block:
             return EMPTY_CONTRACT
         at = {"blockHash": "0x" + block.block_hash.hex()}
-        number, root = await asyncio.gather(
-            self._word("next_number", at), self._word("last_log_root", at)
+        number, root, epoch = await asyncio.gather(
+            *(self._word(view, at) for view in ("next_number", "last_log_root", "epoch"))
         )
-        return ContractState(int.from_bytes(number, "big"), root)
+        return ContractState(int.from_bytes(number, "big"), root, int.from_bytes(epoch, "big"))
 
     async def _word(self, view: str, block: Any) -> bytes:
         message = {"to": "0x" + self.contract.hex(), "data": "0x" + abi.view_calldata(view).hex()}
-        return _bytes32(await self._rpc.call("eth_call", [message, block]), view)
+        return as_bytes32(await self._rpc.call("eth_call", [message, block]), view)
 
     async def accepted(self, first_block: int, last_block: int) -> list[Accepted]:
         """The batches accepted in these blocks, in order; asks page by page."""
-        found: list[Accepted] = []
-        first = max(first_block, self.deploy_block)
-        while first <= last_block:
-            last = min(first + LOG_PAGE_BLOCKS - 1, last_block)
-            found += await self._accepted_page(first, last)
-            first = last + 1
-        return found
+        return await self._logs.accepted(first_block, last_block)
 
-    async def _accepted_page(self, first: int, last: int) -> list[Accepted]:
-        query = {
-            "address": "0x" + self.contract.hex(),
-            "topics": ["0x" + abi.batch_posted_topic().hex()],
-            "fromBlock": hex(first),
-            "toBlock": hex(last),
-        }
-        logs = await self._rpc.call("eth_getLogs", [query])
-        if not isinstance(logs, list) or len(logs) > MAX_PAGE_LOGS:
-            raise InvalidAnswer(f"the L1 at {self.url} answers logs without end")
-        found = [self._accepted_of(_object(log, "log")) for log in logs]
-        if any(not first <= batch.block_number <= last for batch in found):
-            raise InvalidAnswer(f"the L1 at {self.url} answers logs of blocks not asked for")
-        return sorted(found, key=lambda batch: batch.number)
-
-    def _accepted_of(self, log: dict[str, Any]) -> Accepted:
-        if _bytes(log.get("address"), "address", 20) != self.contract:
-            raise InvalidAnswer("the L1 answers a log of another contract")
-        topics = log.get("topics")
-        if not isinstance(topics, list):
-            raise InvalidAnswer("the L1 answers a log without topics")
-        words = [_bytes32(topic, "topic") for topic in topics]
-        try:
-            event = abi.decode_batch_posted(
-                words, _bytes(log.get("data"), "event", MAX_EVENT_BYTES)
-            )
-        except ValueError as error:
-            raise InvalidAnswer(
-                f"the L1 answers a log that is not of our event: {error}"
-            ) from error
-        return Accepted(
-            number=event.number,
-            log_root=event.log_root,
-            data_hash=event.data_hash,
-            tx_hash=_bytes32(log.get("transactionHash"), "transaction hash"),
-            block_number=_number(log.get("blockNumber"), "block number", 64),
-            block_hash=_bytes32(log.get("blockHash"), "block hash"),
-        )
+    async def handovers(self, first_block: int, last_block: int) -> list[Handover]:
+        """The handovers to another committee in these blocks, in order."""
+        return await self._logs.handovers(first_block, last_block)
 
     async def transaction_input(self, tx_hash: bytes) -> bytes:
         """The input of a mined transaction."""
         found = await self._rpc.call("eth_getTransactionByHash", ["0x" + tx_hash.hex()])
         if found is None:
             raise InvalidAnswer(f"the L1 at {self.url} has no transaction 0x{tx_hash.hex()}")
-        return _bytes(_object(found, "transaction").get("input"), "input", MAX_INPUT_BYTES)
+        return as_bytes(as_object(found, "transaction").get("input"), "input", MAX_INPUT_BYTES)
 
     async def receipt(self, tx_hash: bytes) -> Receipt | None:
         """What became of a transaction."""
         found = await self._rpc.call("eth_getTransactionReceipt", ["0x" + tx_hash.hex()])
         if found is None:
             return None
-        receipt = _object(found, "receipt")
+        receipt = as_object(found, "receipt")
         if receipt.get("blockHash") is None:
             return None  # some clients answer for pending transactions
         contract = receipt.get("contractAddress")
         return Receipt(
             tx_hash=tx_hash,
-            block_number=_number(receipt.get("blockNumber"), "block number", 64),
-            block_hash=_bytes32(receipt.get("blockHash"), "block hash"),
-            succeeded=_number(receipt.get("status"), "status", 1) == 1,
-            contract=None if contract is None else _bytes(contract, "address", 20),
+            block_number=as_number(receipt.get("blockNumber"), "block number", 64),
+            block_hash=as_bytes32(receipt.get("blockHash"), "block hash"),
+            succeeded=as_number(receipt.get("status"), "status", 1) == 1,
+            contract=None if contract is None else as_bytes(contract, "address", 20),
         )
 
     # what we need to send, and sending
 
     async def tip(self) -> int:
         """The tip that the L1 suggests, in wei a gas."""
-        return _number(await self._rpc.call("eth_maxPriorityFeePerGas", []), "tip", 128)
+        return as_number(await self._rpc.call("eth_maxPriorityFeePerGas", []), "tip", 128)
 
     async def balance(self, address: bytes) -> int:
         """Wei at the head."""
         found = await self._rpc.call("eth_getBalance", ["0x" + address.hex(), "latest"])
-        return _number(found, "balance", 256)
+        return as_number(found, "balance", 256)
 
     async def nonce(self, address: bytes) -> int:
         """Mined transactions at the head."""
         found = await self._rpc.call("eth_getTransactionCount", ["0x" + address.hex(), "latest"])
-        return _number(found, "nonce", 64)
+        return as_number(found, "nonce", 64)
 
     async def simulate(
         self, sender: bytes, calldata: bytes, gas: int, blob_hashes: Sequence[bytes] = ()
@@ -279,7 +242,7 @@ class EthereumClient:
 
     async def blob_base_fee(self) -> int:
         """Wei for a unit of blob gas in the next block; `L1Refused` where there are no blobs."""
-        return _number(await self._rpc.call("eth_blobBaseFee", []), "blob base fee", 128)
+        return as_number(await self._rpc.call("eth_blobBaseFee", []), "blob base fee", 128)
 
     async def takes_cells(self) -> bool:
         """Osaka brought the cells and the precompile P256VERIFY (EIP-7607): asked by EIP-7910.
@@ -287,24 +250,24 @@ class EthereumClient:
         An L1 that does not say which fork it is at is taken for one of today.
         """
         try:
-            answer = _object(await self._rpc.call("eth_config", []), "configuration")
+            answer = as_object(await self._rpc.call("eth_config", []), "configuration")
         except L1Refused:
             return True
-        current = _object(answer.get("current"), "current configuration")
-        return "P256VERIFY" in _object(current.get("precompiles"), "list of precompiles")
+        current = as_object(answer.get("current"), "current configuration")
+        return "P256VERIFY" in as_object(current.get("precompiles"), "list of precompiles")
 
     async def blob_hashes(self, tx_hash: bytes) -> tuple[bytes, ...]:
         """The versioned hashes of a mined transaction's blobs."""
         found = await self._rpc.call("eth_getTransactionByHash", ["0x" + tx_hash.hex()])
-        hashes = _object(found, "transaction").get("blobVersionedHashes", [])
+        hashes = as_object(found, "transaction").get("blobVersionedHashes", [])
         if not isinstance(hashes, list) or len(hashes) > MAX_BLOBS:
             raise InvalidAnswer(f"the L1 at {self.url} answers a transaction of endless blobs")
-        return tuple(_bytes32(item, "versioned hash") for item in hashes)
+        return tuple(as_bytes32(item, "versioned hash") for item in hashes)
 
     async def timestamp_s(self, block_hash: bytes) -> int:
         """When a block was made."""
         found = await self._rpc.call("eth_getBlockByHash", ["0x" + block_hash.hex(), False])
-        return _number(_object(found, "block").get("timestamp"), "timestamp", 64)
+        return as_number(as_object(found, "block").get("timestamp"), "timestamp", 64)
 
 
 def classify_refusal(text: str) -> SendOutcome:
@@ -318,7 +281,7 @@ def classify_refusal(text: str) -> SendOutcome:
 
 async def chain_id_of(rpc: JsonRpc) -> int:
     """The L1's own chain id. Raises `SettlementError`."""
-    return _number(await rpc.call("eth_chainId", []), "chain id", 256)
+    return as_number(await rpc.call("eth_chainId", []), "chain id", 256)
 
 
 async def fetch_l1_chain_id(url: str) -> int:
@@ -354,7 +317,7 @@ async def deploy(url: str, account: L1Account, creation_code: bytes) -> tuple[by
     try:
         sender = "0x" + account.address.hex()
         message = {"from": sender, "data": "0x" + creation_code.hex()}
-        estimate = _number(await rpc.call("eth_estimateGas", [message]), "gas", 64)
+        estimate = as_number(await rpc.call("eth_estimateGas", [message]), "gas", 64)
         head, tip = await asyncio.gather(client.head(), client.tip())
         signed = account.sign(
             nonce=await client.nonce(account.address),
@@ -383,37 +346,3 @@ async def _created(client: EthereumClient, tx_hash: bytes) -> tuple[bytes, int]:
         if receipt is not None:
             raise SettlementError(f"the deployment 0x{tx_hash.hex()} failed on the L1")
         await asyncio.sleep(DEPLOY_POLL_S)
-
-
-def _object(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidAnswer(f"the L1's {name} is no object")
-    return value
-
-
-def _number(value: Any, name: str, bits: int) -> int:
-    if not isinstance(value, str) or not value.startswith("0x") or len(value) > 2 + bits // 4 + 1:
-        raise InvalidAnswer(f"the L1's {name} is no hex number of at most {bits} bits")
-    try:
-        found = int(value, 16)
-    except ValueError as error:
-        raise InvalidAnswer(f"the L1's {name} is no hex number") from error
-    if found >> bits:
-        raise InvalidAnswer(f"the L1's {name} exceeds {bits} bits")
-    return found
-
-
-def _bytes(value: Any, name: str, limit: int) -> bytes:
-    if not isinstance(value, str) or not value.startswith("0x") or len(value) > 2 + 2 * limit:
-        raise InvalidAnswer(f"the L1's {name} is no hex string of at most {limit} bytes")
-    try:
-        return bytes.fromhex(value[2:])
-    except ValueError as error:
-        raise InvalidAnswer(f"the L1's {name} is no hex string") from error
-
-
-def _bytes32(value: Any, name: str) -> bytes:
-    found = _bytes(value, name, 32)
-    if len(found) != 32:
-        raise InvalidAnswer(f"the L1's {name} has {len(found)} bytes, not 32")
-    return found

@@ -18,6 +18,7 @@ from sequencer.settlement.client import (
     Accepted,
     CallReverted,
     ContractState,
+    Handover,
     InvalidAnswer,
     L1Block,
     L1Unreachable,
@@ -56,6 +57,7 @@ class SimulatedBlock:
     parent: "SimulatedBlock | None"
     transactions: list[tuple[SimulatedTransaction, bool]] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
+    handovers: list[Handover] = field(default_factory=list)
     nonces: dict[bytes, int] = field(default_factory=dict)
     contract: ContractState = field(default_factory=lambda: ContractState(1, bytes(32)))
 
@@ -300,6 +302,22 @@ class SimulatedClient:
         """The newest final block."""
         self._request()
         return self._l1.final().block
+
+    async def block(self, number: int) -> L1Block:
+        """The block at this height."""
+        self._request()
+        if number < len(self._l1.chain):
+            return self._l1.chain[number].block
+        raise InvalidAnswer("header not found")
+
+    async def handovers(self, first_block: int, last_block: int) -> list[Handover]:
+        """The handovers in a range."""
+        self._request()
+        return [
+            handover
+            for block in self._l1.chain[first_block : last_block + 1]
+            for handover in block.handovers
+        ]
 
     async def contract_state(self, block: L1Block) -> ContractState:
         """The contract after a block that is still canonical."""

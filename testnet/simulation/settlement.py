@@ -391,16 +391,9 @@ class SettlementRun:
     def derive(self) -> DerivedLog:
         """The log, from the simulated L1 alone."""
         world = self.world
-        source = PostedLog(
-            world.chain_id,
-            tuple(member.bls_key for member in world.committee.members),
-            L1_CHAIN_ID,
-            CONTRACT,
-            deploy_block=0,
-        )
+        source = PostedLog(world.chain_id, world.committee, L1_CHAIN_ID, CONTRACT, deploy_block=0)
         client = SimulatedClient(self.l1, Random(0))
-        verify = world.crypto.verify_aggregate
-        return run_sync(derivation.derive(client, source, verify=verify))
+        return run_sync(derivation.derive(client, source, crypto=world.crypto))
 
 
 def run_seed(seed: int, trace: Trace | None = None) -> Outcome:

@@ -215,10 +215,11 @@ def log_of(number: int, block: int, **changes: Any) -> dict[str, Any]:
     found = {
         "address": "0x" + CONTRACT.hex(),
         "topics": ["0x" + abi.batch_posted_topic().hex(), f"0x{number:064x}"],
-        "data": "0x" + bytes(6 * 32).hex(),
+        "data": "0x" + bytes(7 * 32).hex(),
         "transactionHash": HASH,
         "blockNumber": hex(block),
         "blockHash": HASH,
+        "logIndex": "0x0",
     }
     return {**found, **changes}
 
