@@ -19,46 +19,13 @@ from itertools import filterfalse
 
 from consensus.rules import Rules
 from sequencer.collection import COUNT_BYTES, HEADER_BYTES, Collection
+from sequencer.limits import PoolLimits
+from sequencer.wants import Wants
 
 UNKNOWN_AUTHOR = -1
 """Stands for whoever sealed a collection that was recovered from disk."""
 FOLLOWER = -2
 """Stands for me where I am no member."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """Every bound of a pool. Times in milliseconds."""
-
-    seal_bytes: int = 128 * 1024
-    """A collection is sealed when it is this large ..."""
-    seal_ms: int = 20
-    """... or this long after the one before; the first transaction after that waits for none."""
-    max_pending_bytes: int = 64 * 1024 * 1024
-    """My clients' transactions that are not committed; above it `submit` raises `PoolFull`."""
-    max_peer_bytes: int = 32 * 1024 * 1024
-    """Uncommitted collections held from one peer that I did not ask for."""
-    max_peer_collections: int = 8_192
-    """The same in numbers, against a flood of tiny ones."""
-    max_held_bytes: int = 1024 * 1024 * 1024
-    """All collections held; a peer's quota is at most its equal share of this."""
-    max_wanted: int = 4_096
-    """Digests being fetched; the oldest is forgotten for a new one."""
-    max_offered: int = 256
-    """Digests being fetched because one peer offered them; also the longest offer."""
-    offer_attempts: int = 3
-    """How often an offered collection is asked for."""
-    max_request_digests: int = 128
-    """Digests in one request, asked or answered."""
-    max_reply_bytes: int = 8 * 1024 * 1024
-    """Bytes a peer can be sent for its requests in one burst."""
-    reply_bytes_per_ms: int = 16 * 1024
-    """How fast that allowance refills."""
-    first_ask_ms: int = 10
-    """Patience before a named collection is asked for: most are on their way already."""
-    retry_ms: int = 150
-    """Time to answer before the next peer is asked; doubles up to `max_retry_ms`."""
-    max_retry_ms: int = 2_000
 
 
 class PoolFull(Exception):
@@ -93,15 +60,6 @@ class _Held:
 
 
 @dataclass(slots=True)
-class _Wanted:
-    peers: list[int]
-    next_ask_ms: int
-    wait_ms: int
-    attempt: int = 0
-    offered_by: int | None = None
-
-
-@dataclass(slots=True)
 class _Allowance:
     bytes_left: int
     refilled_ms: int
@@ -118,7 +76,7 @@ class Pool:
     ) -> None:
         self._me = FOLLOWER if me is None else me
         self._size = committee_size
-        self._sources: list[int] = []
+        self._wants = Wants(self._me, committee_size, limits)
         self._rules = rules
         self._limits = limits
         self._seal_bytes = min(limits.seal_bytes, rules.max_collection_bytes)
@@ -136,11 +94,8 @@ class Pool:
         self._sequence = 0
         self._committed: dict[bytes, int | None] = {}
         self._committed_at: deque[tuple[int, tuple[bytes, ...]]] = deque()
-        self._wanted: dict[bytes, _Wanted] = {}
-        self._offered: Counter[int] = Counter()
-        self._next_ask_ms: int | None = None
         self._allowances: dict[int, _Allowance] = {}
-        self.dropped: Counter[str] = Counter()
+        self.dropped = self._wants.dropped
         """What a bound refused, by reason."""
 
     # clients
@@ -196,15 +151,13 @@ class Pool:
         """
         self._now = now
         full = self._is_over_quota(sender, len(data))
-        if full and not self._wanted:
+        if full and not len(self._wants):
             self.dropped["collection over quota"] += 1
             return None
         collection = Collection.decode(data, self._rules)
         if self.holds(collection.digest):
             return None
-        wanted = self._wanted.get(collection.digest)
-        asked = wanted is not None and wanted.offered_by is None
-        if full and not asked:
+        if full and not self._wants.is_named(collection.digest):
             self.dropped["collection over quota"] += 1
             return None
         if self._held_bytes + len(data) > 2 * self._limits.max_held_bytes:
@@ -250,13 +203,11 @@ class Pool:
         """Fetch what a peer offers and I lack, within the peer's quota."""
         self._now = now
         for digest in digests[: self._limits.max_offered]:
-            if self.holds(digest) or digest in self._wanted:
+            if self.holds(digest) or digest in self._wants:
                 continue
-            if self._offered[sender] >= self._limits.max_offered or self._is_over_quota(sender, 0):
+            if self._is_over_quota(sender, 0) or not self._wants.offered(digest, sender, now):
                 self.dropped["offer over quota"] += 1
                 return
-            self._offered[sender] += 1
-            self._start_wanting(digest, _Wanted([sender], now, 0, offered_by=sender), now)
         self._ask_due(now)
 
     def offer_to(self, leader: int) -> None:
@@ -276,8 +227,7 @@ class Pool:
 
     def is_named(self, digest: bytes) -> bool:
         """Whether it is being fetched because a block names it."""
-        wanted = self._wanted.get(digest)
-        return wanted is not None and wanted.offered_by is None
+        return self._wants.is_named(digest)
 
     def holds(self, digest: bytes) -> bool:
         """Whether the collection is held, or was committed within the digest window."""
@@ -334,19 +284,13 @@ class Pool:
         """
         self._now = now
         for digest in digests:
-            wanted = self._wanted.get(digest)
-            if self.holds(digest) or (wanted is not None and wanted.offered_by is None):
-                continue
-            if wanted is not None:
-                self._stop_wanting(digest)
-            at = now + self._limits.first_ask_ms
-            wanted = _Wanted(self._in_turn(hints), at, self._limits.retry_ms)
-            self._start_wanting(digest, wanted, now)
+            if not self.holds(digest):
+                self._wants.name(digest, hints, now)
 
     def on_committed(self, height: int, digests: Sequence[bytes]) -> None:
         """Drop what is ordered for good; its digests stay known for the digest window."""
         for digest in digests:
-            self._stop_wanting(digest)
+            self._wants.stop(digest)
             held = self._held.pop(digest, None)
             if held is None:
                 self._committed.setdefault(digest, None)
@@ -377,15 +321,8 @@ class Pool:
         self._peer_bytes = min(
             self._limits.max_peer_bytes, self._limits.max_held_bytes // committee_size
         )
-        self._sources = [moved[source] for source in self._sources if source in moved]
         self._allowances.clear()
-        self._offered.clear()
-        for digest in [
-            key for key, wanted in self._wanted.items() if wanted.offered_by is not None
-        ]:
-            del self._wanted[digest]
-        for wanted in self._wanted.values():
-            wanted.peers, wanted.attempt = self._in_turn(()), 0
+        self._wants.begin_epoch(self._me, committee_size, moved)
         self._assign({**moved, mine: self._me})
 
     def _assign(self, moved: Mapping[int, int]) -> None:
@@ -400,13 +337,11 @@ class Pool:
 
     def add_source(self, peer: int) -> None:
         """A peer outside the committee that has what was ordered."""
-        if peer not in self._sources:
-            self._sources.append(peer)
+        self._wants.add_source(peer)
 
     def forget(self, peer: int) -> None:
         """A peer outside the committee is gone; what it gave stays, as nobody's."""
-        if peer in self._sources:
-            self._sources.remove(peer)
+        self._wants.remove_source(peer)
         self._allowances.pop(peer, None)
         for digest, size in self._by_author.pop(peer, {}).items():
             self._held[digest].author = UNKNOWN_AUTHOR
@@ -419,9 +354,8 @@ class Pool:
     @property
     def deadline(self) -> int | None:
         """When `tick` is due, monotonic milliseconds."""
-        if self._seal_at_ms is None or self._next_ask_ms is None:
-            return self._next_ask_ms if self._seal_at_ms is None else self._seal_at_ms
-        return min(self._seal_at_ms, self._next_ask_ms)
+        times = (self._seal_at_ms, self._wants.deadline)
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: int) -> None:
         """Seal what has waited long enough; ask again for what has not come."""
@@ -435,11 +369,14 @@ class Pool:
         taken, self._ready = self._ready, PoolReady()
         return taken
 
+    def _ask_due(self, now: int) -> None:
+        self._ready.requests += self._wants.due(now)
+
     # holding
 
     def _hold(self, collection: Collection, author: int) -> None:
         digest, size = collection.digest, len(collection.data)
-        self._stop_wanting(digest)
+        self._wants.stop(digest)
         self._sequence += 1
         self._held[digest] = _Held(collection, author, self._sequence)
         self._by_author.setdefault(author, {})[digest] = size
@@ -447,54 +384,3 @@ class Pool:
         self._held_bytes += size
         self._ready.save.append(collection)
         self._ready.arrived.append(digest)
-
-    # fetching
-
-    def _in_turn(self, hints: Sequence[int]) -> list[int]:
-        start = max(0, self._me)
-        others = [(start + step) % self._size for step in range(self._size)]
-        others = [other for other in others if other != self._me] + self._sources
-        first = [hint for hint in dict.fromkeys(hints) if hint in others]
-        return first + [other for other in others if other not in first]
-
-    def _start_wanting(self, digest: bytes, wanted: _Wanted, now: int) -> None:
-        if len(self._wanted) >= self._limits.max_wanted:
-            self.dropped["wanted over limit"] += 1
-            self._stop_wanting(next(iter(self._wanted)))
-        self._wanted[digest] = wanted
-        if self._next_ask_ms is None or wanted.next_ask_ms < self._next_ask_ms:
-            self._next_ask_ms = wanted.next_ask_ms
-
-    def _stop_wanting(self, digest: bytes) -> None:
-        wanted = self._wanted.pop(digest, None)
-        if wanted is not None and wanted.offered_by is not None:
-            self._offered[wanted.offered_by] -= 1
-        if not self._wanted:
-            self._next_ask_ms = None
-
-    def _ask_due(self, now: int) -> None:
-        if self._next_ask_ms is None or now < self._next_ask_ms:
-            return
-        asked: dict[int, list[bytes]] = {}
-        for digest in [key for key, wanted in self._wanted.items() if now >= wanted.next_ask_ms]:
-            self._ask(digest, asked, now)
-        limit = self._limits.max_request_digests
-        for peer, digests in asked.items():
-            for start in range(0, len(digests), limit):
-                self._ready.requests.append((peer, tuple(digests[start : start + limit])))
-        due = [wanted.next_ask_ms for wanted in self._wanted.values()]
-        self._next_ask_ms = min(due) if due else None
-
-    def _ask(self, digest: bytes, asked: dict[int, list[bytes]], now: int) -> None:
-        wanted = self._wanted[digest]
-        if wanted.offered_by is not None and wanted.attempt >= self._limits.offer_attempts:
-            self._stop_wanting(digest)
-            return
-        if not wanted.peers:
-            self._stop_wanting(digest)
-            return
-        asked.setdefault(wanted.peers[wanted.attempt % len(wanted.peers)], []).append(digest)
-        wanted.attempt += 1
-        wanted.next_ask_ms = now + max(wanted.wait_ms, self._limits.retry_ms)
-        if wanted.attempt % len(wanted.peers) == 0:
-            wanted.wait_ms = min(2 * wanted.wait_ms, self._limits.max_retry_ms)

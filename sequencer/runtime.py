@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +20,18 @@ from consensus.epochs import EpochChange
 from consensus.interface import Instant
 from net.transport import Frame, NetworkEvent, PeerId, PeerUp
 from sequencer.batcher import Binding
+from sequencer.committing import Committer
 from sequencer.config import ConfigError, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis
 from sequencer.guard import require_memory
 from sequencer.keys import NodeKeys, load_keys
+from sequencer.limits import PoolLimits
 from sequencer.node import Node
 from sequencer.observe import Observer, set_up_logging
-from sequencer.pool import PoolLimits
 from sequencer.running import RunningNode
+from sequencer.settlement.blobs import CALLDATA
 from sequencer.settlement.client import L1Mismatch
+from sequencer.settlement.kzg import KzgProcess
 from sequencer.settling import Settling, run_poster
 from sequencer.setup import Setup
 from sequencer.store.lmdb import LmdbStore
@@ -115,7 +118,7 @@ class Runtime:
                 seal_ms=config.pool.seal_ms,
                 max_pending_bytes=config.pool.max_pending_bytes,
             ),
-            Binding(genesis.chain_id, l1.chain_id, l1.contract) if l1 else None,
+            Binding(genesis.chain_id, l1.chain_id, l1.contract, l1.data) if l1 else None,
         )
         self._addresses: dict[PeerId, tuple[str, int] | None] = {
             peer: (host, port) for host, port, peer in map(parse_multiaddr, genesis.addresses)
@@ -129,6 +132,7 @@ class Runtime:
         self._failure: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._kzg = KzgProcess()
         self._woken = False
         self._node = Node(self._setup, self._store, self._mesh, now())
         require_key(self._node.committee, self._signer, config.name)
@@ -180,6 +184,7 @@ class Runtime:
             await self._mesh.start()
             host, port = await server.start(*self._config.rpc.address)
             self._spawn(self._hear())
+            self._start_committer()
             self._start_poster()
             self._guarded(self._pump)
             _calm_garbage_collector()
@@ -212,13 +217,27 @@ class Runtime:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
+        await self._kzg.aclose()
         await self._mesh.aclose()
         self._store.close()
+
+    def _start_committer(self) -> None:
+        settling, batcher, l1 = self._running.settling, self._node.batcher, self._genesis.l1
+        if settling and batcher and l1 and l1.data != CALLDATA:
+            committer = Committer(batcher, self._kzg, self._on_commitments, settling.notify)
+            self._node.on_commit = committer.want
+            self._spawn(committer.run())
+
+    def _on_commitments(self, number: int, versioned_hashes: Sequence[bytes]) -> None:
+        assert self._node.batcher is not None
+        self._node.batcher.on_commitments(number, versioned_hashes)
+        self._guarded(self._pump)
 
     def _start_poster(self) -> None:
         settling, l1 = self._running.settling, self._genesis.l1
         if settling is not None and l1 is not None and self._config.l1.url:
-            self._spawn(run_poster(settling, self._setup, l1, self._config.l1, self._keys.l1_key))
+            key = self._keys.l1_key
+            self._spawn(run_poster(settling, self._setup, l1, self._config.l1, key, self._kzg))
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -9,7 +9,7 @@ from consensus.rules import Rules
 from consensus.safety import Watermarks
 from net.transport import PeerId
 from sequencer.batcher import Binding
-from sequencer.pool import PoolLimits
+from sequencer.limits import PoolLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from random import Random
 
 from consensus.rules import Rules
 from net.simulated import Conditions
-from sequencer.pool import PoolLimits
+from sequencer.limits import PoolLimits
 from testnet.simulation.checkers import Violation
 from testnet.simulation.process import shared_decoding
 from testnet.simulation.roster import ADVERSARIES

@@ -15,8 +15,8 @@ from net.simulated import Conditions, SimulatedNetwork, SimulatedTransport
 from net.transport import Channel, NetworkEvent, Transport
 from sequencer.batcher import Binding
 from sequencer.collection import transaction_id
+from sequencer.limits import PoolLimits
 from sequencer.node import Node
-from sequencer.pool import PoolLimits
 from sequencer.setup import Setup as NodeSetup
 from sequencer.store.memory import MemoryStore, TornSave
 from sequencer.store.seam import StoreError

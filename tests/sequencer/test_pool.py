@@ -9,7 +9,8 @@ import pytest
 from consensus.errors import InvalidMessage
 from consensus.rules import Rules
 from sequencer.collection import Collection
-from sequencer.pool import Pool, PoolFull, PoolLimits
+from sequencer.limits import PoolLimits
+from sequencer.pool import Pool, PoolFull
 
 RULES = Rules()
 LIMITS = PoolLimits(seal_ms=5)

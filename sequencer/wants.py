@@ -1,0 +1,136 @@
+"""Collections that are being fetched: whom to ask for each, and when to ask the next.
+
+What a block names is asked for until it comes, of everybody in turn; what a peer offers is asked of
+that peer, a few times.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sequencer.limits import PoolLimits
+
+
+@dataclass(slots=True)
+class _Wanted:
+    peers: list[int]
+    next_ask_ms: int
+    wait_ms: int
+    attempt: int = 0
+    offered_by: int | None = None
+
+
+class Wants:
+    """What is being fetched, by digest. Peers are handles; `me` is not asked."""
+
+    def __init__(self, me: int, committee_size: int, limits: PoolLimits) -> None:
+        self._me = me
+        self._size = committee_size
+        self._limits = limits
+        self._sources: list[int] = []
+        self._wanted: dict[bytes, _Wanted] = {}
+        self._offered: Counter[int] = Counter()
+        self.deadline: int | None = None
+        """When the next question is due, monotonic milliseconds."""
+        self.dropped: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._wanted
+
+    def is_named(self, digest: bytes) -> bool:
+        """Whether it is being fetched because a block names it."""
+        wanted = self._wanted.get(digest)
+        return wanted is not None and wanted.offered_by is None
+
+    def name(self, digest: bytes, hints: Sequence[int], now: int) -> None:
+        """A block names it: ask `hints` first, then the others in turn."""
+        if self.is_named(digest):
+            return
+        self.stop(digest)
+        at = now + self._limits.first_ask_ms
+        self._start(digest, _Wanted(self._in_turn(hints), at, self._limits.retry_ms))
+
+    def offered(self, digest: bytes, by: int, now: int) -> bool:
+        """A peer offers it; False if it has offered too much that has not come."""
+        if self._offered[by] >= self._limits.max_offered:
+            return False
+        self._offered[by] += 1
+        self._start(digest, _Wanted([by], now, 0, offered_by=by))
+        return True
+
+    def stop(self, digest: bytes) -> None:
+        """It is here, or not needed any more."""
+        wanted = self._wanted.pop(digest, None)
+        if wanted is not None and wanted.offered_by is not None:
+            self._offered[wanted.offered_by] -= 1
+        if not self._wanted:
+            self.deadline = None
+
+    def due(self, now: int) -> list[tuple[int, tuple[bytes, ...]]]:
+        """The questions to ask now: (peer, digests)."""
+        if self.deadline is None or now < self.deadline:
+            return []
+        asked: dict[int, list[bytes]] = {}
+        for digest in [key for key, wanted in self._wanted.items() if now >= wanted.next_ask_ms]:
+            self._ask(digest, asked, now)
+        times = [wanted.next_ask_ms for wanted in self._wanted.values()]
+        self.deadline = min(times) if times else None
+        limit = self._limits.max_request_digests
+        return [
+            (peer, tuple(digests[start : start + limit]))
+            for peer, digests in asked.items()
+            for start in range(0, len(digests), limit)
+        ]
+
+    # who is there
+
+    def begin_epoch(self, me: int, committee_size: int, moved: Mapping[int, int]) -> None:
+        """Peers have other handles now; offers are made again by those who have them."""
+        self._me, self._size = me, committee_size
+        self._sources = [moved[source] for source in self._sources if source in moved]
+        self._offered.clear()
+        self._wanted = {
+            digest: wanted for digest, wanted in self._wanted.items() if wanted.offered_by is None
+        }
+        for wanted in self._wanted.values():
+            wanted.peers, wanted.attempt = self._in_turn(()), 0
+
+    def add_source(self, peer: int) -> None:
+        """A peer outside the committee that has what was ordered."""
+        if peer not in self._sources:
+            self._sources.append(peer)
+
+    def remove_source(self, peer: int) -> None:
+        """It is gone."""
+        if peer in self._sources:
+            self._sources.remove(peer)
+
+    def _in_turn(self, hints: Sequence[int]) -> list[int]:
+        start = max(0, self._me)
+        members = [(start + step) % self._size for step in range(self._size)]
+        others = [member for member in members if member != self._me] + self._sources
+        first = [hint for hint in dict.fromkeys(hints) if hint in others]
+        return first + [other for other in others if other not in first]
+
+    def _start(self, digest: bytes, wanted: _Wanted) -> None:
+        if len(self._wanted) >= self._limits.max_wanted:
+            self.dropped["wanted over limit"] += 1
+            self.stop(next(iter(self._wanted)))
+        self._wanted[digest] = wanted
+        if self.deadline is None or wanted.next_ask_ms < self.deadline:
+            self.deadline = wanted.next_ask_ms
+
+    def _ask(self, digest: bytes, asked: dict[int, list[bytes]], now: int) -> None:
+        wanted = self._wanted[digest]
+        tired = wanted.offered_by is not None and wanted.attempt >= self._limits.offer_attempts
+        if tired or not wanted.peers:
+            self.stop(digest)
+            return
+        asked.setdefault(wanted.peers[wanted.attempt % len(wanted.peers)], []).append(digest)
+        wanted.attempt += 1
+        wanted.next_ask_ms = now + max(wanted.wait_ms, self._limits.retry_ms)
+        if wanted.attempt % len(wanted.peers) == 0:
+            wanted.wait_ms = min(2 * wanted.wait_ms, self._limits.max_retry_ms)
