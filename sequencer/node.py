@@ -75,7 +75,8 @@ GUESTS_MAY_SAY = (
 class Node:
     """One node on one store and one transport: a member in some epochs, a follower in others.
 
-    `on_applied`, `on_certified` and `on_epoch` are called after what they tell is durable.
+    `on_applied`, `on_certified` and `on_epoch` are called after what they tell is durable;
+    `on_commit` asks for the commitments of a closed batch, which the batcher is told.
     `admits` says whether a collection from outside the committee may be ordered.
     """
 
@@ -103,6 +104,7 @@ class Node:
         self.on_applied: Callable[[AppliedBlock], None] = _ignore
         self.on_certified: Callable[[int], None] = _ignore
         self.on_epoch: Callable[[EpochChange], None] = _ignore
+        self.on_commit: Callable[[int, bytes], None] = _ignore
         self.on_notice: Callable[[Notice], None] = _ignore
         self.on_invalid: Callable[[int, str], None] = _ignore
         self.admits: Callable[[Collection], bool] = lambda collection: True
@@ -378,6 +380,8 @@ class Node:
         self._voice.batches(batches, self._now.monotonic_ms)
         for number in batches.certified:
             self.on_certified(number)
+        for number, data in batches.commit:
+            self.on_commit(number, data)
         if self.me is None and collected.broadcast:
             self._offer_as_guest()
 

@@ -14,6 +14,7 @@ from sequencer.batcher import Batcher
 from sequencer.config import L1Config
 from sequencer.genesis import L1Settings
 from sequencer.settlement.batch import BatchHeader
+from sequencer.settlement.kzg import BlobProver
 from sequencer.settlement.poster_events import (
     L1_ALARM,
     Alarm,
@@ -58,6 +59,8 @@ class Settling:
         """Batches that this member posted because those ranked before it did not."""
         self.overtaken = 0
         """Batches under way here that another member's transaction posted first."""
+        self.blobs_posted = 0
+        """Blobs in which batches were posted, by anybody, since the start."""
         self._mined = 0
         self.runner: PosterRunner | None = None
 
@@ -142,9 +145,11 @@ class Settling:
         """The poster may tell it again, after a restart for one; it is news once."""
         key = u64(posted.number)
         value = posted.tx_hash + u64(posted.block_number) + posted.block_hash
+        value += bytes([posted.blobs])
         self.posted = max(self.posted, posted.number)
         if self._store.get(Table.POSTED, key) != value:
             self._put(Table.POSTED, key, value)
+            self.blobs_posted += posted.blobs
             logger.info(
                 "batch %d is posted: L1 transaction 0x%s in block %d",
                 posted.number,
@@ -187,6 +192,7 @@ class Settling:
             "rank": self._rank(following),
             "takeovers": self.takeovers,
             "overtaken": self.overtaken,
+            "blobs_posted": self.blobs_posted,
             **self._l1_status(),
             "alarms": dict(self.alarms),
         }
@@ -197,6 +203,7 @@ class Settling:
         return {
             "l1_head": view.head.number if view else None,
             "l1_final": view.final_block if view else None,
+            "l1_blob_base_fee": view.blob_base_fee if view else None,
             "l1_read_age_ms": self.runner.read_age_ms if self.runner else None,
             "wallet": "0x" + self.runner.address.hex() if self.runner else None,
             "wallet_gwei": view.balance // 10**9 if view else None,
@@ -254,11 +261,17 @@ class Settling:
             "signature": "0x" + batch.signature.hex(),
             "l1_transaction": "0x" + posted[:32].hex() if posted else None,
             "l1_block": int.from_bytes(posted[32:40], "big") if posted else None,
+            "l1_blobs": posted[-1] if posted else None,
         }
 
 
 async def run_poster(
-    settling: Settling, setup: Setup, l1: L1Settings, config: L1Config, l1_key: bytes
+    settling: Settling,
+    setup: Setup,
+    l1: L1Settings,
+    config: L1Config,
+    l1_key: bytes,
+    prover: BlobProver | None = None,
 ) -> None:
     """Post for ever. Whatever the L1 does is weather; only a wrong one ends with `L1Mismatch`."""
     from sequencer.settlement.account import L1Account
@@ -284,6 +297,8 @@ async def run_poster(
             settings=PosterSettings(
                 takeover_blocks=config.takeover_blocks, confirmations=config.confirmations
             ),
+            data=l1.data,
+            prover=prover,
         )
         await settling.runner.run(config.poll_ms / 1000)
     finally:

@@ -142,6 +142,7 @@ class Posted:
     tx_hash: bytes
     block_number: int
     block_hash: bytes
+    blobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

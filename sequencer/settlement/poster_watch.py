@@ -59,7 +59,8 @@ class Progress:
         for number, batch in sorted(confirmed.items()):
             is_news = number not in self._posted or number in gone
             if is_news and number >= self._final_next:
-                self._tell(Posted(number, batch.tx_hash, batch.block_number, batch.block_hash))
+                where = (batch.tx_hash, batch.block_number, batch.block_hash, batch.blobs)
+                self._tell(Posted(number, *where))
         self._posted = {n: b for n, b in confirmed.items() if n >= view.final_next}
         if view.final_next > self._final_next:
             self._final_next = view.final_next
