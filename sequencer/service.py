@@ -4,10 +4,11 @@ Every call is synchronous, cheap, and made on the event loop that runs the node.
 implements it; tests put a node of their own behind it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from consensus.epochs import EpochChange
     from sequencer.config import NodeConfig
     from sequencer.genesis import Genesis
     from sequencer.ledger import AppliedBlock, Ledger
@@ -44,6 +45,9 @@ class NodeService(Protocol):
 
     def committee(self) -> dict[str, Any]:
         """The committee that governs the next height: JSON-able."""
+
+    def epoch_changes(self, from_epoch: int, limit: int) -> "Sequence[EpochChange]":
+        """How `from_epoch` and those after it ended, oldest first; fewer where they have not."""
 
     def batch(self, number: int) -> dict[str, Any] | None:
         """The batch of this number (1 is the first), JSON-able; None if there is none yet."""

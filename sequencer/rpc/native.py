@@ -81,7 +81,9 @@ class Native:
         if self._rpc.commits.locate(wanted, caller.namespace) is None:
             return None
         service = self._rpc.service
-        receipt = build_receipt(self._rpc.ledger, service.genesis, wanted, caller.namespace)
+        receipt = build_receipt(
+            self._rpc.ledger, service.genesis, wanted, caller.namespace, service.epoch_changes
+        )
         if receipt is not None:
             receipt["settlement"] = service.settlement(receipt["position"])
         return receipt

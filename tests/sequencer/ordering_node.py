@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from consensus.bls import BlsCrypto, KeySigner, new_bls_secret
+from consensus.epochs import EpochChange
 from consensus.rules import Rules
 from consensus.types import Block, CommitCertificate, CommitProof, genesis_qc
 from sequencer.collection import Collection, transaction_id
@@ -117,6 +118,9 @@ class OrderingNode:
 
     def committee(self) -> dict[str, Any]:
         return {"epoch": 0, "members": [{"name": "one", "weight": 1}]}
+
+    def epoch_changes(self, from_epoch: int, limit: int) -> list[EpochChange]:
+        return []
 
     def batch(self, number: int) -> dict[str, Any] | None:
         return self.batches.get(number)
