@@ -2,9 +2,9 @@
 
 import json
 import os
+import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,10 @@ from testnet.cli import options
 from testnet.errors import TestnetError
 
 if TYPE_CHECKING:
+    from testnet.simulation.campaign import Campaign
     from testnet.simulation.swarm import Outcome, Plan
 
+SECONDS_BETWEEN_LINES = 10
 MAX_SEEDS = 10_000_000
 MAX_SHOWN_LINES = 400
 """Of the trace of a shrunk run: what led to the violation stands at its end."""
@@ -86,12 +88,14 @@ def sim_command(
 
     The seed draws how many nodes there are, who of them lies and how, what the network, the disks
     and the clocks do. Checkers outside the nodes watch every message. The same seed is the same
-    run. Exit code 1 if a rule was broken; the seed repeats it.
+    run. Exit code 1 if a rule was broken; the seed repeats it. SIGINT and SIGTERM end it with a
+    summary of what was covered.
 
     \b
     Example:  testnet sim --seeds 0-999
               testnet sim --seed 17 --trace
     """
+    from testnet.simulation.campaign import Terms, run_campaign
     from testnet.simulation.roster import ADVERSARIES
     from testnet.simulation.swarm import draw_plan
 
@@ -106,65 +110,67 @@ def sim_command(
             raise TestnetError("--trace shows one seed; name it with --seed")
         _print_trace(draw(seeds.start))
         return
-    started = time.monotonic()
-    outcomes: list[Outcome] = []
-    for some in _in_turn(seeds, minutes, 64 * jobs):
-        outcomes += _run_all([draw(seed) for seed in some], jobs, Console(stderr=True))
-    broken = [outcome for outcome in outcomes if outcome.violation is not None]
-    _report(outcomes, time.monotonic() - started)
+    terms = Terms(nodes, int(duration * 1_000), adversary)
+    wanted = len(seeds) if minutes is None else None
+    campaign = run_campaign(seeds, terms, jobs, minutes, _Progress(wanted))
+    _report(campaign)
     if json_file is not None:
-        json_file.write_text(json.dumps([_described(outcome) for outcome in outcomes], indent=2))
+        described = [_described(outcome) for outcome in campaign.outcomes]
+        json_file.write_text(json.dumps(described, indent=2))
     if shrink:
-        for outcome in broken:
+        for outcome in campaign.broken:
             _print_shrunk(draw(outcome.seed), outcome)
-    if broken:
-        raise TestnetError(f"{len(broken)} of {len(outcomes)} seeds broke a rule")
+    if campaign.broken:
+        count = len(campaign.outcomes)
+        raise TestnetError(f"{len(campaign.broken)} of {count} seeds broke a rule")
+    if campaign.stopped_by is not None:
+        raise SystemExit(128 + campaign.stopped_by)
 
 
-def _in_turn(seeds: range, minutes: float | None, together: int) -> Iterator[range]:
-    """The seeds, some at a time; with `minutes`, on from the first one until they are over."""
-    if minutes is None:
-        yield seeds
+class _Progress:
+    """Says how far a campaign is: in place on a terminal, else a line every ten seconds."""
+
+    def __init__(self, wanted: int | None) -> None:
+        self._of = "" if wanted is None else f" of {wanted:,}"
+        self._console = Console(stderr=True)
+        self._said_at = time.monotonic()
+
+    def __call__(self, campaign: "Campaign", outcome: "Outcome") -> None:
+        console, now = self._console, time.monotonic()
+        if outcome.violation is not None:
+            rule, text = outcome.violation
+            console.print(f"[red]seed {outcome.seed}[/]: {rule}: {text}", highlight=False)
+        done = f"{len(campaign.outcomes):,}{self._of} seeds, {len(campaign.broken)} broke a rule"
+        if console.is_terminal:
+            console.print(done, end="\r", highlight=False)
+        elif now - self._said_at >= SECONDS_BETWEEN_LINES:
+            self._said_at = now
+            console.print(f"{done}, up to seed {outcome.seed}", highlight=False)
+
+
+def _report(campaign: "Campaign") -> None:
+    outcomes, elapsed_s = campaign.outcomes, campaign.elapsed_s
+    if campaign.stopped_by is not None:
+        print(f"stopped early by {signal.Signals(campaign.stopped_by).name}")
+    if not outcomes:
+        print("no seed was finished")
         return
-    end = time.monotonic() + 60 * minutes
-    first = seeds.start
-    while time.monotonic() < end:
-        yield range(first, first + together)
-        first += together
-
-
-def _run_all(plans: "list[Plan]", jobs: int, console: Console) -> "list[Outcome]":
-    from concurrent.futures import ProcessPoolExecutor
-
-    from testnet.simulation.swarm import run_plan
-
-    outcomes = []
-    with ProcessPoolExecutor(jobs) as pool, console.status("simulating") as status:
-        for outcome in pool.map(run_plan, plans, chunksize=1):
-            outcomes.append(outcome)
-            status.update(f"{len(outcomes):,} of {len(plans):,} seeds")
-            if outcome.violation is not None:
-                rule, text = outcome.violation
-                console.print(f"[red]seed {outcome.seed}[/]: {rule}: {text}", highlight=False)
-    return outcomes
-
-
-def _report(outcomes: "list[Outcome]", elapsed_s: float) -> None:
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     virtual_s = sum(outcome.virtual_ms for outcome in outcomes) / 1_000
     print(
         f"{len(outcomes):,} seeds, {virtual_s / 3_600:,.2f} virtual hours in {elapsed_s:.1f} s "
-        f"({len(outcomes) / elapsed_s:.1f} seeds/s), "
-        f"{sum(outcome.transactions for outcome in outcomes):,} transactions ordered"
+        f"({len(outcomes) / elapsed_s:.1f} seeds/s, {campaign.cpu_s / len(outcomes):.2f} s of CPU "
+        f"each), {sum(outcome.transactions for outcome in outcomes):,} transactions ordered"
     )
+    print(f"the last one: seed {outcomes[-1].seed}")
     print("faults: " + ", ".join(f"{count:,} {name}" for name, count in faults.most_common()))
     slowest = max(outcomes, key=lambda outcome: outcome.settled_ms)
     print(f"slowest to heal: seed {slowest.seed} in {slowest.settled_ms / 1_000:.1f} virtual s")
-    for outcome in outcomes:
-        if outcome.violation is not None:
-            rule, text = outcome.violation
-            print(f"seed {outcome.seed} broke {rule}: {text}")
-            print(f"  repeat it with: testnet sim --seed {outcome.seed} --trace")
+    for outcome in campaign.broken:
+        assert outcome.violation is not None
+        rule, text = outcome.violation
+        print(f"seed {outcome.seed} broke {rule}: {text}")
+        print(f"  repeat it with: testnet sim --seed {outcome.seed} --trace")
 
 
 def _print_trace(plan: "Plan") -> None:

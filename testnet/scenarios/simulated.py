@@ -5,13 +5,11 @@ on a real cluster: one whose node is down or stands still goes to the next, and 
 before it crashed and nobody has ordered is sent again, to another.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from consensus.interface import Instant
 from consensus.types import genesis_block
-from net.transport import NetworkEvent
 from sequencer.collection import transaction_id
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import META_SAFETY, Table
@@ -37,7 +35,7 @@ from testnet.scenarios.vocabulary import (
     Wipe,
 )
 from testnet.simulation.checkers import LogChecker, Violation, require
-from testnet.simulation.process import Process, shared_decoding
+from testnet.simulation.process import PausedProcess, Process, shared_decoding
 from testnet.simulation.trace import Trace
 from testnet.simulation.world import Setup, World
 from testnet.workload import OPAQUE_NAMESPACES
@@ -48,26 +46,6 @@ FULL_DISK: Final = "no room left on the disk"
 """What stands for the last words of a node; those of a real one are real."""
 SETTLE_MS: Final = 30_000
 """How long after the last step everything that was accepted may take to be in every log."""
-
-
-class PausedProcess:
-    """Stands in the place of a process that stands still; what arrives waits."""
-
-    deadline: int | None = None
-
-    def __init__(self, process: Process) -> None:
-        self.process = process
-        self.waiting: list[NetworkEvent] = []
-
-    def hear(self, event: NetworkEvent, now: Instant) -> None:
-        """It lies in the socket."""
-        self.waiting.append(event)
-
-    def wake(self, now: Instant) -> None:
-        """It sleeps on."""
-
-    def submit(self, transactions: Sequence[tuple[int, bytes]], now: Instant) -> None:
-        """Nobody takes it."""
 
 
 class _RecordingLog(LogChecker):
@@ -124,7 +102,7 @@ class Clients:
         world = self._world
         for step in range(world.setup.nodes):
             place = world.places[(node + step) % world.setup.nodes]
-            if place.process is None or isinstance(place.process, PausedProcess):
+            if place.process is None or place.paused:
                 continue
             world.log.on_submitted([identity])
             self._sent[identity] = _Sent(data, place.index, place.process, world.clock.now)
@@ -190,9 +168,7 @@ class SimulatedRun:
         record, world = self.record, self.world
         record.now_ms = world.clock.now
         record.down = {
-            place.index
-            for place in world.places
-            if place.process is None or isinstance(place.process, PausedProcess)
+            place.index for place in world.places if place.process is None or place.paused
         }
         for node in self._full & record.down:
             record.stopped.setdefault(node, FULL_DISK)
@@ -222,13 +198,9 @@ class SimulatedRun:
             case Load():
                 self.clients.load(action)
             case Pause(node):
-                place = world.places[self._resolve(node)]
-                if place.process is not None:
-                    place.process = PausedProcess(place.process)
+                world.places[self._resolve(node)].pause()
             case Resume(node):
-                self._resume(self._resolve(node))
-            case ClockJump(node, by_ms):
-                world.places[self._resolve(node)].skew_ms += by_ms
+                world.places[self._resolve(node)].resume()
             case DiskFull(node):
                 self._full.add(self._resolve(node))
                 world.places[self._resolve(node)].disk.fill()
@@ -239,7 +211,7 @@ class SimulatedRun:
                 self._wipe(self._resolve(node))
             case SlowLinks(node, delay_ms):
                 self._slow(str(self._resolve(node)), delay_ms)
-            case Crash(node) | Restart(node):
+            case Crash(node) | Restart(node) | ClockJump(node):
                 world.perform(replace(action, node=self._resolve(node)))
             case Heal():
                 world.network.delays_ms.clear()
@@ -249,15 +221,6 @@ class SimulatedRun:
             case _:
                 world.perform(action)
         self._look()
-
-    def _resume(self, node: int) -> None:
-        place = self.world.places[node]
-        paused = place.process
-        if isinstance(paused, PausedProcess):
-            place.process = paused.process
-            for event in paused.waiting:
-                place._hear(event)
-            place._set_alarm()
 
     def _wipe(self, node: int) -> None:
         place, world = self.world.places[node], self.world

@@ -18,7 +18,16 @@ from typing import Final
 
 from testnet.scenarios.expectations import Expectation
 from testnet.simulation import scenario as simulated
-from testnet.simulation.scenario import Crash, CrashAll, Heal, OneWay, Reconnect, Restart, Weather
+from testnet.simulation.scenario import (
+    ClockJump,
+    Crash,
+    CrashAll,
+    Heal,
+    OneWay,
+    Reconnect,
+    Restart,
+    Weather,
+)
 
 __all__ = [
     "LEADER",
@@ -89,14 +98,6 @@ class Resume:
     """A paused node goes on, and finds everything that has arrived meanwhile."""
 
     node: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClockJump:
-    """The wall clock of a node jumps by `by_ms`, back if that is negative."""
-
-    node: int
-    by_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from sequencer.store.memory import MemoryStore
 from testnet.simulation.process import AnyMessage, Process, decode_once
 
 if TYPE_CHECKING:
-    from testnet.simulation.world import Place, World
+    from testnet.simulation.place import Place
+    from testnet.simulation.world import World
 
 MAX_REMEMBERED = 400
 
@@ -384,7 +385,11 @@ class Amnesiac(Adversary):
 
 
 class Flooder(Adversary):
-    """Votes and timeouts for rounds to come, junk collections, and broken frames."""
+    """Votes and timeouts for rounds to come, and junk collections, by the dozen in some runs."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._junk = self.random.choice((1, 1, 100))
 
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
         """The message and a lot more."""
@@ -395,7 +400,8 @@ class Flooder(Adversary):
                 far = message.round + self.random.randint(1, ahead)
                 said.append(replace(message, round=far))
         if isinstance(message, Vote) and self.random.random() < 0.05:
-            said.append(CollectionData(Collection.seal([(1, self.random.randbytes(32))]).data))
+            for _ in range(self._junk):
+                said.append(CollectionData(Collection.seal([(1, self.random.randbytes(32))]).data))
         self.random.shuffle(said)
         return said
 

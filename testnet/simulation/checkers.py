@@ -5,7 +5,7 @@
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class Violation(AssertionError):
@@ -94,8 +94,16 @@ GROWS_WITH_THE_LOG = ("sequencer.index",)
 """Modules whose memory is the log's, which nobody can make grow but by having it ordered."""
 
 
-def check_bounded(owner: object, limit: int, name: str) -> int:
-    """Q3: no container inside `owner` is longer than `limit`; the length of the longest."""
+NO_OTHERS: Mapping[str, int] = {}
+
+
+def check_bounded(
+    owner: object, limit: int, name: str, others: Mapping[str, int] = NO_OTHERS
+) -> int:
+    """Q3: no container inside `owner` is longer than `limit`; the length of the longest.
+
+    Attributes named in `others` have limits of their own.
+    """
     longest = 0
     seen: set[int] = set()
     left: list[tuple[str, object]] = [(name, owner)]
@@ -105,7 +113,8 @@ def check_bounded(owner: object, limit: int, name: str) -> int:
             continue
         seen.add(id(item))
         if isinstance(item, dict | list | set | frozenset | tuple | deque):
-            require(len(item) <= limit, "Q3", "{} holds {} items", path, len(item))
+            most = others.get(path.rpartition(".")[2], limit)
+            require(len(item) <= most, "Q3", "{} holds {} items", path, len(item))
             longest = max(longest, len(item))
             values = item.values() if isinstance(item, dict) else item
             left += [(path, value) for value in values]

@@ -39,7 +39,7 @@ from testnet.simulation.adversaries import Adversary
 from testnet.simulation.process import decode_once
 
 if TYPE_CHECKING:
-    from testnet.simulation.world import Place
+    from testnet.simulation.place import Place
 
 MEMORY_ROUNDS = 40
 
@@ -207,8 +207,8 @@ class Hider(Adversary):
         late = self._late.setdefault(round, self.random.random() < self._lateness)
         honest, committee = place.world.honest, place.world.committee
         gone = self.known.timeouts.get(round, {})
-        enough = committee.quorum_weight - len(place.world.setup.byzantine)
-        if late and len(gone) < enough:
+        ours = list(place.world.setup.byzantine)
+        if late and not committee.is_quorum({*gone, *ours}):
             return
         if self._proposed.get(round, 0) >= 2 or self.random.random() < 0.5:
             return
@@ -220,7 +220,9 @@ class Hider(Adversary):
         stale = [member for member in honest if member in gone]
         self.random.shuffle(fresh)
         self.random.shuffle(stale)
-        chosen = (fresh + stale)[:enough]
+        chosen: list[int] = []
+        while not committee.is_quorum([*chosen, *ours]):
+            chosen.append((fresh + stale)[len(chosen)])
         if self.random.random() < self._openness:
             chosen = honest
         self.known.blocks[block.id] = block

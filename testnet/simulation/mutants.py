@@ -1,25 +1,31 @@
 """Each rule broken in turn, to prove that the simulation would notice; `mutation` says how."""
 
+from testnet.simulation.live_mutants import LIVE_MUTANTS
 from testnet.simulation.mutation import Edit, Mutant
 
 _SAFETY = "consensus.safety:Safety"
 _REPLICA = "consensus.replica:Replica"
+_PROPOSALS = "consensus.proposals:Proposals"
 _ORDERING = "consensus.ordering:Ordering"
 _VERIFIER = "consensus.verifier:Verifier"
 
-MUTANTS = (
+SAFETY_MUTANTS = (
     Mutant(
         "V1",
         "a second vote in a round",
         (
-            Edit(f"{_REPLICA}._try_vote", "self.record.last_voted_round >= block.round", "False"),
+            Edit(
+                f"{_PROPOSALS}.try_vote",
+                "self._safety.record.last_voted_round >= block.round",
+                "False",
+            ),
             Edit(f"{_SAFETY}._check_vote", "block.round < record.last_voted_round", "False"),
             Edit(f"{_SAFETY}._check_vote", "block.round == record.last_voted_round", "False"),
             Edit(f"{_SAFETY}.vote", "block.round == record.last_voted_round", "False"),
             Edit(
-                f"{_REPLICA}._equivocation",
+                f"{_PROPOSALS}._equivocation",
                 "self._accused_round = block.round",
-                "self._proposals[block.round] = second\n    self._after_blocks()",
+                "self._by_round[block.round] = second\n    self.keep_blocks()",
             ),
         ),
         "equivocating leader",
@@ -64,7 +70,7 @@ MUTANTS = (
         "a vote without the collections",
         (
             Edit(
-                f"{_REPLICA}._try_vote",
+                f"{_PROPOSALS}.try_vote",
                 "if not self._payload.holds(digest)",
                 "if False",
             ),
@@ -114,11 +120,11 @@ MUTANTS = (
         "a commit vote for a block without a QC",
         (
             Edit(
-                f"{_REPLICA}._try_vote",
+                f"{_PROPOSALS}.try_vote",
                 "self._out.send(None, vote)",
                 "self._out.send(None, vote)\n"
                 "    qc = type(block.qc)(0, block.round, block.id, b'', b'')\n"
-                "    self._out.send(None, self.safety.commit_vote(block, qc))",
+                "    self._out.send(None, self._safety.commit_vote(block, qc))",
             ),
             Edit(f"{_SAFETY}.commit_vote", "qc.round > record.high_qc.round", "False"),
         ),
@@ -160,7 +166,11 @@ MUTANTS = (
                 "False",
             ),
             Edit(f"{_SAFETY}.propose", "block.round <= self.record.last_voted_round", "False"),
-            Edit(f"{_REPLICA}._resume", "self._proposed_round = self.round", "pass"),
+            Edit(
+                f"{_PROPOSALS}.__init__",
+                "stored.block.round if stored is not None else 0",
+                "0",
+            ),
         ),
         seeds=(5, 2, 3),
     ),
@@ -264,24 +274,6 @@ MUTANTS = (
         seeds=(3, 0, 2),
     ),
     Mutant(
-        "E4",
-        "a timeout is sent once",
-        (
-            Edit(
-                "consensus.pacemaker:Pacemaker.mark_timed_out",
-                "now + self._rules.base_timeout_ms",
-                "now + 10**9",
-            ),
-        ),
-        seeds=(13, 11),
-    ),
-    Mutant(
-        "T4",
-        "no timer while there is work",
-        (Edit("sequencer.pool:Pool.has_work", "bool(self._held)", "False"),),
-        seeds=(18, 51),
-    ),
-    Mutant(
         "Ld1",
         "leaders depend on what is committed",
         (
@@ -330,13 +322,6 @@ MUTANTS = (
         seeds=(0, 3, 1),
     ),
     Mutant(
-        "Q3",
-        "votes for any round are kept",
-        (Edit(f"{_REPLICA}._in_window", "round <= self.round + self._rules.round_window", "True"),),
-        "flood",
-        seeds=(6, 11),
-    ),
-    Mutant(
         "S1",
         "votes leave before they are saved",
         (
@@ -379,34 +364,6 @@ MUTANTS = (
         seeds=(2, 5, 7),
     ),
     Mutant(
-        "C1",
-        "an orphaned collection is never ordered again",
-        (
-            Edit(
-                "sequencer.pool:Pool.select",
-                "return tuple(chosen)",
-                "gone = self.__dict__.setdefault('gone', {})\n"
-                "    fresh = [digest for digest in chosen if digest not in gone]\n"
-                "    if max_count > 1:\n"
-                "        gone.update(dict.fromkeys(fresh))\n"
-                "    return tuple(fresh)",
-            ),
-        ),
-        seeds=(13, 59),
-    ),
-    Mutant(
-        "Y2",
-        "missing blocks are not served",
-        (
-            Edit(
-                f"{_REPLICA}._dispatch",
-                "self._send_reply(sender, self._server.blocks(sender, message, self._clock))",
-                "pass",
-            ),
-        ),
-        seeds=(1, 0),
-    ),
-    Mutant(
         "T2",
         "a TC without the highest QC it names",
         (
@@ -433,4 +390,43 @@ MUTANTS = (
         "hider",
         seeds=(0, 2),
     ),
+    Mutant(
+        "quorum",
+        "a quorum of heads and not of weight",
+        (
+            Edit(
+                "consensus.committee:Committee.__post_init__",
+                "sum(member.weight for member in self.members)",
+                "len(self.members)",
+            ),
+            Edit(
+                "consensus.committee:Committee.weight",
+                "sum(self.members[index].weight for index in indices)",
+                "len(list(indices))",
+            ),
+        ),
+    ),
+    Mutant(
+        "V5",
+        "a timestamp of tomorrow",
+        (
+            Edit(
+                f"{_ORDERING}.judge",
+                "block.timestamp_ms > now.unix_ms + self._rules.max_clock_skew_ms",
+                "False",
+            ),
+        ),
+    ),
+    Mutant(
+        "S1",
+        "the newest TC is lost in a restart",
+        (
+            Edit(
+                "consensus.safety:SafetyRecord._read",
+                "high_tc = reader.optional(TimeoutCertificate.read)",
+                "high_tc = None if reader.optional(TimeoutCertificate.read) else None",
+            ),
+        ),
+    ),
 )
+MUTANTS = (*SAFETY_MUTANTS, *LIVE_MUTANTS)

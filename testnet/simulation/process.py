@@ -51,6 +51,26 @@ class Process(Protocol):
         """A client's transactions."""
 
 
+class PausedProcess:
+    """Stands in the place of a process that stands still; what arrives waits."""
+
+    deadline: int | None = None
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.waiting: list[NetworkEvent] = []
+
+    def hear(self, event: NetworkEvent, now: Instant) -> None:
+        """It lies in the socket."""
+        self.waiting.append(event)
+
+    def wake(self, now: Instant) -> None:
+        """It sleeps on."""
+
+    def submit(self, transactions: Sequence[tuple[int, bytes]], now: Instant) -> None:
+        """Nobody takes it."""
+
+
 class Observer(Protocol):
     """Whom a process at an honest place reports to."""
 

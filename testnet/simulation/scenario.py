@@ -81,6 +81,34 @@ class Submit:
     again: bool = False
 
 
-Action = Partition | OneWay | Heal | Weather | Reconnect | Crash | Restart | CrashAll | Submit
+@dataclass(frozen=True, slots=True)
+class ClockJump:
+    """The wall clock of a node jumps by `by_ms`, back if that is negative."""
+
+    node: int
+    by_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """A node stands still for a while (SIGSTOP); what arrives meanwhile is found afterwards."""
+
+    node: int
+    for_ms: int
+
+
+Action = (
+    Partition
+    | OneWay
+    | Heal
+    | Weather
+    | Reconnect
+    | Crash
+    | Restart
+    | CrashAll
+    | Submit
+    | ClockJump
+    | Suspend
+)
 
 POINTS = ("now", "before save", "after save", "send", "torn save", "torn save kept")

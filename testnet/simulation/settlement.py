@@ -33,6 +33,7 @@ from sequencer.settling import Settling
 from sequencer.store.seam import StoreError
 from testnet.l1.simulated import ClientFaults, SimulatedAccount, SimulatedClient, SimulatedL1
 from testnet.simulation.checkers import Violation, require
+from testnet.simulation.place import Place
 from testnet.simulation.process import Crashed, NodeProcess, shared_decoding
 from testnet.simulation.scenario import (
     POINTS,
@@ -45,7 +46,7 @@ from testnet.simulation.scenario import (
     Weather,
 )
 from testnet.simulation.trace import Trace
-from testnet.simulation.world import Place, Setup, World
+from testnet.simulation.world import Setup, World
 
 NODES = 4
 L1_CHAIN_ID = 1

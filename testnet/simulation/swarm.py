@@ -8,7 +8,7 @@ in every live honest log within `Plan.progress_bound_ms`.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -21,6 +21,7 @@ from testnet.simulation.roster import ADVERSARIES
 from testnet.simulation.scenario import (
     POINTS,
     Action,
+    ClockJump,
     Crash,
     CrashAll,
     Heal,
@@ -28,6 +29,7 @@ from testnet.simulation.scenario import (
     Partition,
     Reconnect,
     Submit,
+    Suspend,
     Weather,
 )
 from testnet.simulation.trace import Trace
@@ -36,7 +38,12 @@ from testnet.simulation.world import Setup, World
 
 SETTLE_STEP_MS = 250
 MAX_ITEMS_OF_A_LIGHT_LOAD = 400
-"""Q3: a hundred is usual; a flood that is kept makes thousands."""
+"""Q3, beyond the collections in quotas: usual are a hundred, of a kept flood thousands."""
+MAX_PEER_COLLECTIONS = 24
+"""Small enough to be reached: an honest member hands out about as many, a liar more."""
+FLOODERS = frozenset({"flood", "garbled frames", "mixture"})
+"""Whose lies are valid collections, or become ones."""
+MAX_DRIFT_PPM = 5_000
 NODE_COUNTS = (4, 4, 4, 5, 5, 7, 7, 10)
 
 
@@ -47,7 +54,10 @@ class Plan:
     seed: int
     nodes: int
     rules: Rules
+    weights: tuple[int, ...]
+    limits: PoolLimits
     skews_ms: tuple[int, ...]
+    drifts_ppm: tuple[int, ...]
     conditions: Conditions
     actions: tuple[tuple[int, Action], ...]
     heal_ms: int
@@ -61,16 +71,17 @@ class Plan:
     def progress_bound_ms(self) -> int:
         """How long after healing everything may take: timers that had grown, and dead leaders.
 
-        Work that few hold, behind a dead leader, waits for the others' idle heartbeat (T4).
+        No idle heartbeat is in it: whoever holds work offers it to all when its own timer is over
+        (T4), and who is behind is told (E5), so nobody has to wait for one.
         """
         rules = self.rules
-        timers = 5 * rules.max_timeout_ms + 8 * rules.base_timeout_ms
-        return timers + rules.idle_heartbeat_ms + 2_000
+        return 4 * rules.max_timeout_ms + 6 * rules.base_timeout_ms + 2_000
 
     @property
     def kind(self) -> str:
         """What kind of run it is, in a few words."""
-        return f"n={self.nodes} {self.adversary or 'honest'} {len(self.actions)} events"
+        weights = "" if len(set(self.weights)) == 1 else f" of weights {self.weights}"
+        return f"n={self.nodes}{weights} {self.adversary or 'honest'} {len(self.actions)} events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +97,10 @@ class Outcome:
     faults: Counter[str]
 
 
-def tolerated(nodes: int) -> int:
-    """How many members of equal weight may be faulty."""
-    return nodes - (2 * nodes // 3 + 1)
+def tolerated(weights: Sequence[int]) -> int:
+    """How much weight may be faulty."""
+    total = sum(weights)
+    return total - (2 * total // 3 + 1)
 
 
 def draw_plan(
@@ -97,46 +109,108 @@ def draw_plan(
     """The run that a seed stands for; `nodes` and `adversary` where they are not to be drawn."""
     random = Random(f"plan {seed}")
     count = nodes or random.choice(NODE_COUNTS)
-    faulty_count = random.choice((0, 0, 1, tolerated(count)))
+    weights = _draw_weights(Random(f"weights {seed}"), count)
+    spare = tolerated(weights)
+    most = random.choice((0, 0, 1, count))
     if adversary is not None:
-        faulty_count = max(1, faulty_count)
-    elif faulty_count:
+        most = max(1, most)
+    elif most:
         adversary = random.choice(sorted(ADVERSARIES))
     members = random.sample(range(count), count)
-    faulty = tuple(sorted(members[:faulty_count]))
-    spare = tolerated(count) - faulty_count
-    dead = tuple(members[faulty_count : faulty_count + random.choice((0, 0, spare))])
+    faulty = _within(spare, members, weights)[:most]
+    spare -= sum(weights[member] for member in faulty)
+    dead = _within(spare, [member for member in members if member not in faulty], weights)
+    dead = dead[: random.choice((0, 0, count))]
     heal_ms = duration_ms * 3 // 4
     draw = _Draw(random, count, heal_ms)
     skewed = random.random() < 0.5
+    clocks = _Clocks(Random(f"clocks {seed}"), count, heal_ms)
     return Plan(
         seed=seed,
         nodes=count,
-        rules=_draw_rules(random),
+        rules=_draw_rules(random, adversary in FLOODERS),
+        weights=weights,
+        limits=PoolLimits(max_peer_collections=MAX_PEER_COLLECTIONS),
         skews_ms=tuple(random.randint(-700, 700) if skewed else 0 for _ in range(count)),
+        drifts_ppm=clocks.drifts_ppm(),
         conditions=draw.conditions(),
-        actions=tuple(sorted(draw.actions(), key=lambda item: item[0])),
+        actions=tuple(sorted((*draw.actions(), *clocks.actions()), key=lambda item: item[0])),
         heal_ms=heal_ms,
         duration_ms=duration_ms,
-        dead=dead,
+        dead=tuple(dead),
         settles=random.random() < 0.5,
         adversary=adversary,
-        faulty=faulty,
+        faulty=tuple(sorted(faulty)),
     )
 
 
-def _draw_rules(random: Random) -> Rules:
-    return Rules(
+def _within(budget: int, members: Iterable[int], weights: Sequence[int]) -> list[int]:
+    """Members in this order, those left out that would be over the budget of weight."""
+    chosen = []
+    for member in members:
+        if weights[member] <= budget:
+            budget -= weights[member]
+            chosen.append(member)
+    return chosen
+
+
+def _draw_weights(random: Random, nodes: int) -> tuple[int, ...]:
+    """Equal stakes, unequal ones, or one member with just under a third; nobody has more."""
+    kind = random.choice(("equal", "equal", "unequal", "giant"))
+    if kind == "equal":
+        return (1,) * nodes
+    weights = [random.randint(1, 9) for _ in range(nodes)]
+    if kind == "giant":
+        weights[random.randrange(nodes)] = sum(weights)
+    while 3 * max(weights) >= sum(weights):
+        weights[weights.index(max(weights))] -= 1
+    return tuple(weights)
+
+
+def _draw_rules(random: Random, flooded: bool) -> Rules:
+    """Small blocks only where nobody fills them: junk is ordered like anything else."""
+    drawn = Rules(
         base_timeout_ms=random.choice((200, 500, 1_000)),
         max_timeout_ms=random.choice((1_000, 4_000)),
+        timeout_growth_percent=random.choice((150, 300)),
         free_failures=random.choice((0, 3)),
-        idle_heartbeat_ms=random.choice((1_000, 10_000)),
+        idle_heartbeat_ms=random.choice((1_000, 60_000)),
         min_block_interval_ms=random.choice((0, 0, 50)),
         max_block_collections=random.choice((2, 256)),
         duplicate_window_heights=random.choice((8, 20_000)),
         digest_window_heights=random.choice((4, 256)),
         round_window=random.choice((8, 64)),
     )
+    return replace(drawn, max_block_collections=256) if flooded else drawn
+
+
+class _Clocks:
+    """Draws what the clocks of one run do, and which processes stand still."""
+
+    def __init__(self, random: Random, nodes: int, until_ms: int) -> None:
+        self.random = random
+        self.nodes = nodes
+        self.until_ms = until_ms
+
+    def drifts_ppm(self) -> tuple[int, ...]:
+        """Rates that differ by up to one percent, in half of the runs."""
+        most = self.random.choice((0, MAX_DRIFT_PPM))
+        return tuple(self.random.randint(-most, most) for _ in range(self.nodes))
+
+    def actions(self) -> list[tuple[int, Action]]:
+        """Jumps of one node's Unix clock, and pauses of any."""
+        random = self.random
+        found: list[tuple[int, Action]] = []
+        if random.random() < 0.3:
+            jumper = random.randrange(self.nodes)
+            for _ in range(random.choice((1, 2, 5))):
+                by_ms = random.choice((-1, 1)) * random.choice((1_500, 5_000, 60_000, 300_000))
+                found.append((random.randint(0, self.until_ms), ClockJump(jumper, by_ms)))
+        if random.random() < 0.3:
+            for _ in range(random.choice((1, 3, 10))):
+                stopped = Suspend(random.randrange(self.nodes), random.choice((100, 1_000, 5_000)))
+                found.append((random.randint(0, self.until_ms), stopped))
+        return found
 
 
 class _Draw:
@@ -238,8 +312,10 @@ def build_world(plan: Plan, trace: Trace | None = None) -> World:
         seed=plan.seed,
         nodes=plan.nodes,
         rules=plan.rules,
-        limits=PoolLimits(),
+        limits=plan.limits,
+        weights=plan.weights,
         skews_ms=plan.skews_ms,
+        drifts_ppm=plan.drifts_ppm,
         byzantine=dict.fromkeys(plan.faulty, shared.make) if shared and not twins else {},
         twins=plan.faulty if twins else (),
         settles=plan.settles,
@@ -305,8 +381,17 @@ def _play(plan: Plan, world: World) -> int:
         world.run(world.clock.now + SETTLE_STEP_MS)
     settled_ms = world.clock.now - plan.heal_ms
     world.run(max(world.clock.now, plan.duration_ms))
-    world.check_bounds(MAX_ITEMS_OF_A_LIGHT_LOAD)
+    _check_memory(plan, world)
     return settled_ms
+
+
+def _check_memory(plan: Plan, world: World) -> None:
+    """Q3: what is ordered makes three windows grow, by what it is; all else has its bound."""
+    limit = MAX_ITEMS_OF_A_LIGHT_LOAD + plan.nodes * MAX_PEER_COLLECTIONS
+    recent = world.protocol.canonical[-plan.rules.digest_window_heights - 1 :]
+    digests = limit + sum(len(block.collections) for block in recent)
+    entries = limit + world.log.transactions
+    world.check_bounds(limit, {"_ordered": digests, "_committed": digests, "_open": entries})
 
 
 def shrink(plan: Plan, rule: str, attempts: int = 60) -> Plan:
@@ -317,7 +402,7 @@ def shrink(plan: Plan, rule: str, attempts: int = 60) -> Plan:
         return outcome.violation is not None and outcome.violation[0] == rule
 
     simpler = (
-        replace(plan, skews_ms=(0,) * plan.nodes),
+        replace(plan, skews_ms=(0,) * plan.nodes, drifts_ppm=(0,) * plan.nodes),
         replace(plan, dead=()),
     )
     for candidate in simpler:

@@ -10,10 +10,10 @@ from consensus.types import Block
 from sequencer.block_entries import BlockEntries
 from sequencer.collection import Collection
 from sequencer.ledger import AppliedBlock, Ledger
-from testnet.simulation.checkers import Violation
+from testnet.simulation.checkers import Violation, require
 
 if TYPE_CHECKING:
-    from testnet.simulation.world import Place
+    from testnet.simulation.place import Place
 
 
 class Watcher:
@@ -33,9 +33,26 @@ class Watcher:
             world.protocol.on_block(block)
         if record is not None:
             world.protocol.on_saved(self._member, record)
+            self._check_clock(record)
         for data in collections:
             leaves = Collection.decode(data, world.setup.rules).leaves
             world.log.on_saved(self._member, leaves)
+
+    def _check_clock(self, record: SafetyRecord) -> None:
+        """V5: no vote for a block that lies further ahead of the voter's clock than allowed."""
+        place, world, vote = self._place, self._world, record.last_vote
+        if vote is None or vote.round <= place.voted_round:
+            return
+        place.voted_round = vote.round
+        block = world.protocol.blocks.get(vote.block_id)
+        ahead_ms = 0 if block is None else block.timestamp_ms - place.instant().unix_ms
+        require(
+            ahead_ms <= world.setup.rules.max_clock_skew_ms,
+            "V5",
+            "member {} voted for a block {} ms ahead of its clock",
+            self._member,
+            ahead_ms,
+        )
 
     def said(self, message: Message) -> None:
         """A message is about to leave."""

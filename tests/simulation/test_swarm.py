@@ -6,7 +6,7 @@ from multiprocessing import get_context
 import pytest
 
 from testnet.simulation.roster import ADVERSARIES
-from testnet.simulation.scenario import Submit
+from testnet.simulation.scenario import ClockJump, Submit, Suspend
 from testnet.simulation.swarm import Outcome, Plan, draw_plan, run_plan, shrink, tolerated
 
 SHORT_MS = 8_000
@@ -28,7 +28,7 @@ def test_a_hundred_and_fifty_short_seeds_break_no_rule_and_are_of_every_kind() -
     assert {plan.nodes for plan in plans} == {4, 5, 7, 10}
     assert {plan.adversary for plan in plans} == {None, *ADVERSARIES}
     faults = sum((outcome.faults for outcome in outcomes), Counter[str]())
-    for kind in ("Partition", "OneWay", "CrashAll", "Reconnect", "Weather"):
+    for kind in ("Partition", "OneWay", "CrashAll", "Reconnect", "Weather", "Suspend", "ClockJump"):
         assert faults[kind] > 20, kind
     for kind in ("crash before save", "crash after save", "crash send", "torn save"):
         assert faults[kind] > 3, kind
@@ -50,9 +50,33 @@ def test_a_plan_depends_on_its_seed_alone() -> None:
 @pytest.mark.parametrize("nodes", [4, 5, 7, 10])
 def test_never_more_are_faulty_or_dead_than_a_quorum_can_spare(nodes: int) -> None:
     plans = [draw_plan(seed, nodes) for seed in range(200)]
-    missing = {len(plan.faulty) + len(plan.dead) for plan in plans}
-    assert max(missing) == tolerated(nodes)
-    assert not any(set(plan.faulty) & set(plan.dead) for plan in plans)
+    left = []
+    for plan in plans:
+        assert not set(plan.faulty) & set(plan.dead)
+        missing = {*plan.faulty, *plan.dead}
+        left.append(tolerated(plan.weights) - sum(plan.weights[member] for member in missing))
+    assert min(left) == 0
+    assert sum(spare == 0 for spare in left) > 30
+
+
+def test_stakes_are_equal_unequal_and_one_of_just_under_a_third() -> None:
+    plans = [draw_plan(seed) for seed in range(200)]
+    equal = sum(len(set(plan.weights)) == 1 for plan in plans)
+    giants = [plan for plan in plans if 3 * max(plan.weights) + 2 >= sum(plan.weights) > 6]
+    assert 60 < equal < 140
+    assert {plan.nodes for plan in giants} == {4, 5, 7, 10}
+    assert all(3 * max(plan.weights) < sum(plan.weights) for plan in plans)
+    assert any(plan.weights.index(max(plan.weights)) in plan.faulty for plan in giants)
+
+
+def test_clocks_drift_and_jump_and_processes_stand_still() -> None:
+    plans = [draw_plan(seed) for seed in range(200)]
+    drifts = [drift for plan in plans for drift in plan.drifts_ppm]
+    assert 9_000 < max(drifts) - min(drifts) <= 10_000
+    jumps = [{a.node for _, a in plan.actions if isinstance(a, ClockJump)} for plan in plans]
+    assert sum(bool(nodes) for nodes in jumps) > 30
+    assert max(len(nodes) for nodes in jumps) == 1
+    assert sum(any(isinstance(a, Suspend) for _, a in plan.actions) for plan in plans) > 30
 
 
 def test_a_failing_plan_is_shortened_to_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

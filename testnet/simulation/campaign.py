@@ -1,0 +1,133 @@
+"""Many seeds on several processes, with a word on how far it is, until they or the time are over.
+
+SIGINT and SIGTERM end it early; what has been covered by then is not lost.
+"""
+
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import FrameType
+
+from testnet.simulation.swarm import Outcome, draw_plan, run_plan
+
+SEEDS_A_PROCESS = 16
+"""Handed out together; the clock is looked at in between."""
+
+
+class Stopped(Exception):
+    """A signal asks to come to an end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is not drawn by the seeds; `None` where it is."""
+
+    nodes: int | None = None
+    duration_ms: int = 20_000
+    adversary: str | None = None
+
+
+@dataclass(slots=True)
+class Campaign:
+    """What has been covered so far."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    elapsed_s: float = 0.0
+    cpu_s: float = 0.0
+    """Of the processes that simulate: what counts on a machine that others use as well."""
+    stopped_by: int | None = None
+    """The signal that ended it early."""
+
+    @property
+    def broken(self) -> list[Outcome]:
+        """The runs in which a rule was broken."""
+        return [outcome for outcome in self.outcomes if outcome.violation is not None]
+
+
+def run_seed(terms: Terms, seed: int) -> Outcome:
+    """One seed, in this process."""
+    return run_plan(draw_plan(seed, terms.nodes, terms.duration_ms, terms.adversary))
+
+
+def run_campaign(
+    seeds: range,
+    terms: Terms,
+    jobs: int,
+    minutes: float | None,
+    on_outcome: Callable[[Campaign, Outcome], None],
+) -> Campaign:
+    """Run the seeds; with `minutes`, on from the first one until those are over."""
+    campaign = Campaign()
+    started, cpu_before = time.monotonic(), _cpu_of_children()
+    try:
+        with _signals_raise(), _processes(jobs) as pool:
+            for some in _in_turn(seeds, minutes, SEEDS_A_PROCESS * jobs):
+                for outcome in pool.map(partial(run_seed, terms), some):
+                    campaign.outcomes.append(outcome)
+                    on_outcome(campaign, outcome)
+    except Stopped as stopped:
+        campaign.stopped_by = stopped.number
+    campaign.elapsed_s = time.monotonic() - started
+    campaign.cpu_s = _cpu_of_children() - cpu_before
+    return campaign
+
+
+def _in_turn(seeds: range, minutes: float | None, together: int) -> Iterator[range]:
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    first = seeds.start
+    while first < seeds.stop if end is None else time.monotonic() < end:
+        last = first + together
+        yield range(first, last if end is not None else min(last, seeds.stop))
+        first = last
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool; seeds that nobody has begun are dropped at the end."""
+    pool = ProcessPoolExecutor(jobs, initializer=_leave_signals_to_the_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_signals_to_the_parent() -> None:
+    """A Ctrl-C reaches the whole group; who simulates finishes its seed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Stopped`, once; after that they do what they did before."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        restore()
+        raise Stopped(number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()

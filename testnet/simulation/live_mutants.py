@@ -1,0 +1,86 @@
+"""Rules whose breach shows in what never comes, comes late, or grows: progress and memory."""
+
+from testnet.simulation.mutation import Edit, Mutant
+
+_REPLICA = "consensus.replica:Replica"
+_FETCHER = "consensus.fetcher:Fetcher"
+_PACEMAKER = "consensus.pacemaker:Pacemaker"
+_POOL = "sequencer.pool:Pool"
+
+LIVE_MUTANTS = (
+    Mutant(
+        "E4",
+        "a timeout is sent once",
+        (
+            Edit(
+                "consensus.pacemaker:Pacemaker.mark_timed_out",
+                "now + self._rules.base_timeout_ms",
+                "now + 10**9",
+            ),
+        ),
+        seeds=(13, 11),
+    ),
+    Mutant(
+        "T4",
+        "no timer while there is work",
+        (Edit("sequencer.pool:Pool.has_work", "bool(self._held)", "False"),),
+        seeds=(18, 51),
+    ),
+    Mutant(
+        "Q3",
+        "votes for any round are kept",
+        (Edit(f"{_REPLICA}._in_window", "round <= self.round + self._rules.round_window", "True"),),
+        "flood",
+        seeds=(6, 11),
+    ),
+    Mutant(
+        "C1",
+        "an orphaned collection is never ordered again",
+        (
+            Edit(
+                "sequencer.pool:Pool.select",
+                "return tuple(chosen)",
+                "gone = self.__dict__.setdefault('gone', {})\n"
+                "    fresh = [digest for digest in chosen if digest not in gone]\n"
+                "    if max_count > 1:\n"
+                "        gone.update(dict.fromkeys(fresh))\n"
+                "    return tuple(fresh)",
+            ),
+        ),
+        seeds=(13, 59),
+    ),
+    Mutant(
+        "Y2",
+        "missing blocks are not served",
+        (
+            Edit(
+                f"{_REPLICA}._dispatch",
+                "self._send_reply(sender, self._server.blocks(sender, message, self._clock))",
+                "pass",
+            ),
+        ),
+        seeds=(1, 0),
+    ),
+    Mutant(
+        "T3",
+        "a commit does not reset the timers",
+        (Edit(f"{_PACEMAKER}.committed", "self._failed_in_a_row = 0", "pass"),),
+    ),
+    Mutant(
+        "T4",
+        "collections are offered to nobody",
+        (Edit(f"{_POOL}.offer_to", "if digests:", "if False:"),),
+    ),
+    Mutant(
+        "Q3",
+        "a peer's quota of collections is not kept",
+        (
+            Edit(
+                f"{_POOL}._is_over_quota",
+                "len(self._by_author.get(sender, ())) >= self._limits.max_peer_collections",
+                "False",
+            ),
+        ),
+        "flood",
+    ),
+)
