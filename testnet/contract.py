@@ -3,10 +3,12 @@
 from typing import Final
 
 from sequencer.genesis import L1Settings
-from sequencer.settlement.abi import encode_constructor, load_contract
+from sequencer.settlement.abi import load_contract
 from sequencer.settlement.account import Fees, L1Account
+from sequencer.settlement.blobs import CALLDATA
 from sequencer.settlement.client import SendOutcome, SettlementError
-from sequencer.settlement.ethereum import EthereumClient, deploy
+from sequencer.settlement.ethereum import EthereumClient, deploy, require_blobs
+from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
 from testnet.errors import TestnetError
 from testnet.l1 import L1Handle
 from testnet.members import Members
@@ -17,10 +19,13 @@ MEMBER_FUNDS_WEI: Final = 10**17
 TRANSFER_GAS: Final = 21_000
 
 
-async def deploy_contract(l1: L1Handle, members: Members, key: bytes | None) -> L1Settings:
+async def deploy_contract(
+    l1: L1Handle, members: Members, key: bytes | None, data: str = CALLDATA
+) -> L1Settings:
     """Deploy with the genesis committee; what the genesis says about the L1 from then on.
 
-    `key` (32 bytes) pays on an L1 that is not ours.  Raises TestnetError.
+    `key` (32 bytes) pays on an L1 that is not ours; `data` says where batches are to be posted.
+    Raises TestnetError.
     """
     if l1.kind == "url" and key is None:
         raise TestnetError("an L1 that is not ours needs an account that pays: --l1-key")
@@ -28,16 +33,17 @@ async def deploy_contract(l1: L1Handle, members: Members, key: bytes | None) -> 
         raise TestnetError("that is the Ethereum mainnet; a testnet has no business there")
     payer = L1Account(key or l1.funded_keys[0], l1.chain_id)
     genesis = members.genesis
-    keys = [member.bls_key for member in genesis.committee.members]
-    weights = [member.weight for member in genesis.committee.members]
-    arguments = encode_constructor(genesis.chain_id, genesis.committee.epoch, keys, weights)
+    settings = RegistrySettings(owner=payer.address)
+    arguments = encode_constructor(genesis.chain_id, genesis.committee, settings)
     try:
+        if data != CALLDATA:
+            await require_blobs(l1.url)
         contract, block = await deploy(l1.url, payer, load_contract().bytecode + arguments)
         if l1.kind == "url":
             await _fund(l1.url, payer, members.l1_addresses)
     except SettlementError as error:
         raise TestnetError(str(error)) from None
-    return L1Settings(l1.chain_id, contract, block, "tag")
+    return L1Settings(l1.chain_id, contract, block, "tag", data)
 
 
 async def _fund(url: str, payer: L1Account, addresses: list[str]) -> None:

@@ -178,18 +178,18 @@ async def _deploy(
     found: "Genesis", url: str, l1_key: bytes, finality: str, data: str, yes_mainnet: bool
 ) -> "L1Settings":
     from sequencer.genesis import L1Settings
-    from sequencer.settlement.abi import encode_constructor, load_contract
+    from sequencer.settlement.abi import load_contract
     from sequencer.settlement.account import L1Account
     from sequencer.settlement.ethereum import deploy, fetch_l1_chain_id, require_blobs
+    from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
 
     chain_id = await fetch_l1_chain_id(url)
     if chain_id == MAINNET and not yes_mainnet:
         raise CommandError("that is the Ethereum mainnet; say --yes-mainnet if you mean it")
     if data != "calldata":
         await require_blobs(url)
-    keys = [member.bls_key for member in found.committee.members]
-    weights = [member.weight for member in found.committee.members]
-    arguments = encode_constructor(found.chain_id, found.committee.epoch, keys, weights)
     account = L1Account(l1_key, chain_id)
+    settings = RegistrySettings(owner=account.address)
+    arguments = encode_constructor(found.chain_id, found.committee, settings)
     contract, block = await deploy(url, account, load_contract().bytecode + arguments)
     return L1Settings(chain_id, contract, block, finality, data)

@@ -217,8 +217,18 @@ class EthereumClient:
         if blob_hashes:
             message["maxFeePerBlobGas"] = hex(2 * await self.blob_base_fee())
             message["blobVersionedHashes"] = ["0x" + found.hex() for found in blob_hashes]
+        await self._call(message, "pending")
+
+    async def read(self, calldata: bytes, block: L1Block | None, limit: int) -> bytes:
+        """The answer of a view after `block` (None: the newest), at most `limit` bytes; raises
+        `CallReverted` too."""
+        message = {"to": "0x" + self.contract.hex(), "input": "0x" + calldata.hex()}
+        at = "latest" if block is None else {"blockHash": "0x" + block.block_hash.hex()}
+        return as_bytes(await self._call(message, at), "answer", limit)
+
+    async def _call(self, message: dict[str, Any], block: Any) -> Any:
         try:
-            await self._rpc.call("eth_call", [message, "pending"])
+            return await self._rpc.call("eth_call", [message, block])
         except RevertedCall as error:
             raise CallReverted(abi.decode_revert(error.data) or str(error)) from error
         except L1Refused as error:

@@ -8,11 +8,13 @@ from blspy import PopSchemeMPL, PrivateKey
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 
+from consensus.committee import Committee, Member
 from consensus.types import bitmap_of
 from sequencer.settlement import abi
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, BatchHeader
 from sequencer.settlement.contracts.evm import Outcome
-from tests.settlement.l1s import ACCOUNTS, GAS_LIMIT, Evm, transact
+from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
+from tests.settlement.l1s import ACCOUNTS, GAS_LIMIT, Evm, address_of, transact
 
 CHAIN = b"\xc1" * 32
 EPOCH = 5
@@ -26,6 +28,18 @@ def secrets(size: int) -> tuple[PrivateKey, ...]:
 @cache
 def keys(size: int) -> tuple[bytes, ...]:
     return tuple(bytes(secret.get_g1()) for secret in secrets(size))
+
+
+def identity(number: int) -> bytes:
+    return (0x1D << 248 | number).to_bytes(32, "big")
+
+
+def committee(size: int, epoch: int, weights: Sequence[int] = ()) -> Committee:
+    """The committee of the first `size` keys."""
+    members = zip(keys(size), weights or [1] * size, strict=True)
+    return Committee(
+        epoch, tuple(Member(identity(i), key, weight) for i, (key, weight) in enumerate(members))
+    )
 
 
 def sign(message: bytes, size: int, members: Sequence[int]) -> bytes:
@@ -47,13 +61,14 @@ class Deployment:
     weights: Sequence[int] = ()
     epoch: int = EPOCH
     chain: bytes = CHAIN
+    settings: RegistrySettings | None = None
     address: bytes = field(init=False)
     outcome: Outcome = field(init=False)
 
     def __post_init__(self) -> None:
-        arguments = abi.encode_constructor(
-            self.chain, self.epoch, keys(self.size), self.weights or [1] * self.size
-        )
+        founders = committee(self.size, self.epoch, self.weights)
+        settings = self.settings or RegistrySettings(owner=address_of(ACCOUNTS[0]))
+        arguments = encode_constructor(self.chain, founders, settings)
         self.outcome = transact(self.evm, b"", abi.load_contract().bytecode + arguments)
         assert self.outcome.success, abi.decode_revert(self.outcome.output)
         self.address = self.outcome.created

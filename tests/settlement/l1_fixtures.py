@@ -20,8 +20,9 @@ from sequencer.settlement.derive import PostedLog
 from sequencer.settlement.ethereum import EthereumClient, deploy
 from sequencer.settlement.poster_events import Notice
 from sequencer.settlement.poster_runner import CertifiedBatch
+from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
 from testnet.l1 import L1Handle
-from tests.settlement.committees import keys, quorum_of, sign
+from tests.settlement.committees import committee, quorum_of, sign
 
 EPOCH = 0
 SIZE = 4
@@ -42,8 +43,9 @@ class Deployed:
 
     @classmethod
     async def create(cls, l1: L1Handle, chain_id: bytes = b"\xc7" * 32) -> "Deployed":
-        arguments = abi.encode_constructor(chain_id, EPOCH, keys(SIZE), [1] * SIZE)
         account = L1Account(l1.funded_keys[0], l1.chain_id)
+        settings = RegistrySettings(owner=account.address)
+        arguments = encode_constructor(chain_id, committee(SIZE, EPOCH), settings)
         code = abi.load_contract().bytecode + arguments
         contract, block = await deploy(l1.url, account, code)
         return cls(l1, chain_id, contract, block)
@@ -58,9 +60,8 @@ class Deployed:
 
     @property
     def source(self) -> PostedLog:
-        return PostedLog(
-            self.chain_id, keys(SIZE), self.l1.chain_id, self.contract, self.deploy_block, EPOCH
-        )
+        first = committee(SIZE, EPOCH)
+        return PostedLog(self.chain_id, first, self.l1.chain_id, self.contract, self.deploy_block)
 
     def certify(self, count: int = 3, size: int = 50) -> CertifiedBatch:
         """The next batch of the log: `count` entries of `size` bytes, signed by a quorum."""

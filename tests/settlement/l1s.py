@@ -14,7 +14,7 @@ from eth_account.signers.local import LocalAccount
 from sequencer.settlement.contracts.evm import CHAIN_ID, LocalEvm, Outcome
 from testnet.l1.precompiles import NATIVE_BLS_PRECOMPILES
 
-GAS_LIMIT = 12_000_000
+GAS_LIMIT = 16_777_216
 ACCOUNTS: list[LocalAccount] = [Account.from_key(bytes([7, number]) * 16) for number in range(1, 9)]
 
 

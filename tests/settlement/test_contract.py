@@ -10,7 +10,7 @@ from consensus.committee import Committee, Member
 from sequencer.settlement import abi
 from sequencer.settlement.abi import BatchPosted
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, MAX_BATCH_BYTES, MAX_CALLDATA_BYTES
-from tests.settlement.committees import CHAIN, EPOCH, Deployment, keys, quorum_of
+from tests.settlement.committees import CHAIN, EPOCH, Deployment, committee, keys, quorum_of
 from tests.settlement.l1s import ACCOUNTS, Evm, address_of
 
 
@@ -41,7 +41,7 @@ def test_the_views_say_where_the_log_stands(evm: Evm) -> None:
     assert contract.view("epoch") == EPOCH
     assert contract.view("committee_size") == 5
     assert contract.view("chain_id_digest").to_bytes(32, "big") == CHAIN
-    digest = abi.committee_digest(keys(5), [1] * 5)
+    digest = committee(5, EPOCH).digest
     assert contract.view("committee_digest").to_bytes(32, "big") == digest
     deploy_block = contract.view("deploy_block")
 

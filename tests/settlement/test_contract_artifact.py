@@ -13,8 +13,9 @@ from sequencer.settlement.batch import BatchHeader
 from sequencer.settlement.contracts import compile as compiler
 from sequencer.settlement.contracts import gas
 from sequencer.settlement.encoding import expand_signature
+from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
 from testnet.l1.precompiles import NATIVE_BLS_PRECOMPILES
-from tests.settlement.committees import keys, sign
+from tests.settlement.committees import committee, sign
 
 HEADER = BatchHeader(
     chain_id=b"\x01" * 32,
@@ -51,7 +52,8 @@ def test_the_published_gas_is_what_a_batch_costs() -> None:
 
 
 def test_the_contract_fits_its_limits() -> None:
-    arguments = abi.encode_constructor(bytes(32), 0, keys(128), [2**32] * 128)
+    settings = RegistrySettings(owner=bytes(20))
+    arguments = encode_constructor(bytes(32), committee(128, 0, [2**32] * 128), settings)
     # EIP-3860
     assert len(abi.load_contract().bytecode) + len(arguments) <= 49_152
 
@@ -144,10 +146,10 @@ def test_any_revert_has_a_text(data: bytes) -> None:
 def test_another_event_is_refused() -> None:
     topic, number = abi.batch_posted_topic(), bytes(32)
     for topics, data in (
-        ([topic], bytes(192)),
-        ([topic, number, number], bytes(192)),
-        ([bytes(32), number], bytes(192)),
-        ([topic, number], bytes(191)),
+        ([topic], bytes(224)),
+        ([topic, number, number], bytes(224)),
+        ([bytes(32), number], bytes(224)),
+        ([topic, number], bytes(223)),
         ([topic, number], b""),
     ):
         with pytest.raises(ValueError, match="BatchPosted"):

@@ -28,7 +28,12 @@ import bls
 @view
 @external
 def hash_to_curve(message: Bytes[480]) -> uint256[8]:
-    return bls.hash_to_curve(message)
+    return bls.hash_to_curve(message, bls.SIGNATURE)
+
+@view
+@external
+def hash_key_to_curve(key: uint256[4]) -> uint256[8]:
+    return bls.hash_to_curve(bls.key_bytes(key), bls.POSSESSION)
 
 @view
 @external
@@ -42,6 +47,7 @@ def negative(point: uint256[4]) -> uint256[4]:
 """
 
 G1 = "uint256[4]"
+SUBGROUP_ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
 few = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -97,6 +103,16 @@ def test_hash_to_curve_is_that_of_py_ecc(library: Library, message: bytes) -> No
     coordinates = normalize(hash_to_G2(message, DST, cast(Any, hashlib.sha256)))
     expected = [int(part).to_bytes(64, "big") for xy in coordinates for part in xy.coeffs]
     assert library("hash_to_curve", ["bytes"], [message]) == b"".join(expected)
+
+
+@few
+@given(st.integers(1, SUBGROUP_ORDER - 1))
+def test_a_proof_of_possession_is_about_the_compressed_key(library: Library, secret: int) -> None:
+    point = multiple(secret)
+    ours = library("hash_key_to_curve", [G1], [words(point)])
+    tag = DST.replace(b"SIG", b"POP")
+    expected = G2Point.hash_to_curve(point.to_compressed_bytes(), tag)
+    assert ours == pad(expected.to_xy_bytes_be())
 
 
 @few

@@ -40,14 +40,21 @@ MODULUS: constant(uint256[2]) = [
     34565483545414906068789196026815425751,
     45442060874369865957053122457065728162598490762543039060009208264153100167851,
 ]
+# Half of it, rounded down: no y is equal to its negative, and the larger one is above this.
+HALF_MODULUS: constant(uint256[2]) = [
+    17282741772707453034394598013407712875,
+    80617075055843030690312053732876818007934237714091801549733396136033114903893,
+]
 
 # RFC 9380, expand_message_xmd with SHA-256 to 256 bytes.
 Z_PAD: constant(Bytes[64]) = x"00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-# DST_prime: "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_" and its length; behind one byte, in words.
-DST_START: constant(uint256) = 117138686712232504667990837061769646304618205534334125783764558902027695711
+# DST_prime is "BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_" (for proofs of possession "BLS_POP_..")
+# and its length: 31 bytes behind a zero one, and 13 more.
+SIGNATURE: constant(uint256) = 117138686712232504667990837061769646304618205534334125783764558902027695711
+POSSESSION: constant(uint256) = 117138686711008074372181104951933545712359048500209952023701070937838663263
 DST_END: constant(bytes13) = 0x535357555f524f5f504f505f2b
-# Two bytes of output length (256), a zero byte, DST_prime.
-MESSAGE_END: constant(Bytes[47]) = x"010000424c535f5349475f424c53313233383147325f584d443a5348412d3235365f535357555f524f5f504f505f2b"
+# The length of the output in two bytes: 256.
+OUTPUT_BYTES: constant(Bytes[2]) = x"0100"
 # Operands of MODEXP and G1_MSM.
 ONE: constant(uint256) = 1
 ONE_WORD: constant(uint256) = 32
@@ -56,16 +63,19 @@ TWO_WORDS: constant(uint256) = 64
 
 @view
 @internal
-def verify(key: uint256[4], message: Bytes[MAX_MESSAGE_BYTES], signature: bytes32[8]) -> bool:
+def verify(
+    key: uint256[4], message: Bytes[MAX_MESSAGE_BYTES], signature: bytes32[8], purpose: uint256
+) -> bool:
     """
-    @dev e(key, H(message)) * e(-generator, signature) == 1. The pairing precompile refuses points
-         off the curve or outside of the subgroup.
+    @dev e(key, H(message)) * e(-generator, signature) == 1, where H is that of the purpose,
+         `SIGNATURE` or `POSSESSION`. The pairing precompile refuses points off the curve or outside
+         of the subgroup.
     """
     success: bool = False
     result: Bytes[32] = b""
     success, result = raw_call(
         PAIRING,
-        abi_encode(key, self.hash_to_curve(message), NEGATIVE_GENERATOR, signature),
+        abi_encode(key, self.hash_to_curve(message, purpose), NEGATIVE_GENERATOR, signature),
         max_outsize=32,
         gas=PAIRING_GAS,
         is_static_call=True,
@@ -76,15 +86,17 @@ def verify(key: uint256[4], message: Bytes[MAX_MESSAGE_BYTES], signature: bytes3
 
 @view
 @internal
-def hash_to_curve(message: Bytes[MAX_MESSAGE_BYTES]) -> uint256[8]:
+def hash_to_curve(message: Bytes[MAX_MESSAGE_BYTES], purpose: uint256) -> uint256[8]:
     """
     @dev RFC 9380, BLS12381G2_XMD:SHA-256_SSWU_RO_.
     """
-    start: bytes32 = sha256(concat(Z_PAD, message, MESSAGE_END))
+    start: bytes32 = sha256(
+        concat(Z_PAD, message, OUTPUT_BYTES, convert(purpose, bytes32), DST_END)
+    )
     uniform: bytes32[8] = empty(bytes32[8])
     last: bytes32 = empty(bytes32)
     # DST_prime behind the number of the block, 1 to 8.
-    tag: uint256 = DST_START
+    tag: uint256 = purpose
     for index: uint256 in range(8):
         mixed: uint256 = convert(start, uint256) ^ convert(last, uint256)
         tag = unsafe_add(tag, 1 << 248)
@@ -182,6 +194,31 @@ def negative(point: uint256[4]) -> uint256[4]:
         return point
     borrow: uint256 = convert(low > MODULUS[1], uint256)
     return [point[0], point[1], MODULUS[0] - high - borrow, unsafe_sub(MODULUS[1], low)]
+
+
+@pure
+@internal
+def compressed(key: uint256[4]) -> uint256[2]:
+    """
+    @dev The x coordinate of a key and the flags of its compressed form in front (bit 383: it is
+         compressed, bit 381: y is the larger of the two): 16 bytes, the lower half, and 32.
+    """
+    above: bool = key[2] > HALF_MODULUS[0] or (
+        key[2] == HALF_MODULUS[0] and key[3] > HALF_MODULUS[1]
+    )
+    flags: uint256 = 5 << 125 if above else 1 << 127
+    return [key[0] | flags, key[1]]
+
+
+@pure
+@internal
+def key_bytes(key: uint256[4]) -> Bytes[48]:
+    """
+    @dev The compressed form of a key.
+    """
+    halves: uint256[2] = self.compressed(key)
+    first: bytes16 = convert(convert(halves[0], uint128), bytes16)
+    return concat(first, convert(halves[1], bytes32))
 
 
 @view

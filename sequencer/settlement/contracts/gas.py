@@ -10,10 +10,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from consensus.bls import BlsCrypto, KeySigner, new_bls_secret
+from consensus.committee import Committee, Member
 from consensus.types import bitmap_of
 from sequencer.settlement import abi
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, BatchHeader
 from sequencer.settlement.contracts.evm import CHAIN_ID, LocalEvm, Outcome
+from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
 
 SIZES: Final = (4, 16, 64, 100)
 GAS_LIMIT: Final = 12_000_000
@@ -33,8 +35,12 @@ class Measurement:
         self._account = Account.from_key(KEY)
         self._sender = bytes.fromhex(self._account.address[2:])
         self._evm = LocalEvm([self._sender], precompiles)
-        keys = [signer.bls_key for signer in self._signers]
-        arguments = abi.encode_constructor(CHAIN, 0, keys, [1] * size)
+        members = [
+            Member(index.to_bytes(32, "big"), signer.bls_key)
+            for index, signer in enumerate(self._signers)
+        ]
+        settings = RegistrySettings(owner=self._sender)
+        arguments = encode_constructor(CHAIN, Committee(0, tuple(members)), settings)
         outcome = self._transact(b"", abi.load_contract().bytecode + arguments)
         self.deployment_gas = outcome.gas_used
         self._contract = outcome.created
