@@ -172,6 +172,22 @@ NodeMessage = (
     | BatchRequest
 )
 
+GUESTS_MAY_SAY = (
+    core.SyncRequest,
+    core.SyncReply,
+    core.BlockRequest,
+    core.BlockReply,
+    core.EpochRequest,
+    core.EpochReply,
+    CollectionData,
+    CollectionRequest,
+    CollectionOffer,
+    BatchVote,
+    BatchRequest,
+    BatchCertificate,
+)
+"""What is heard of peers outside the committee: questions, answers, and offers within a quota."""
+
 _BY_KIND: dict[int, type[NodeMessage]] = {
     message.kind: message
     for message in (

@@ -28,9 +28,11 @@ from sequencer.batch_votes import Seat
 from sequencer.batcher import Batcher, BatcherReady, put_batches
 from sequencer.collection import Collection
 from sequencer.epochs import Epochs
+from sequencer.guest import Guest
 from sequencer.handover import Handover
 from sequencer.ledger import AppliedBlock, Ledger
 from sequencer.messages import (
+    GUESTS_MAY_SAY,
     BatchCertificate,
     BatchRequest,
     BatchVote,
@@ -55,21 +57,6 @@ COLLECTIONS_SAVED_WITHIN_MS = 50
 """How long collections wait at most for a save that is due anyway: a vote (S3), a block, a log."""
 MAX_EVIDENCE = 64
 """Pieces of evidence against one member that a run of the node stores; one is enough."""
-GUESTS_MAY_SAY = (
-    core.SyncRequest,
-    core.SyncReply,
-    core.BlockRequest,
-    core.BlockReply,
-    core.EpochRequest,
-    core.EpochReply,
-    CollectionData,
-    CollectionRequest,
-    CollectionOffer,
-    BatchVote,
-    BatchRequest,
-    BatchCertificate,
-)
-"""What is heard of peers outside the committee: questions, answers, and offers within a quota."""
 
 
 class Node:
@@ -100,7 +87,7 @@ class Node:
         self._applied: list[AppliedBlock] = []
         self._begun: list[EpochChange] = []
         self._evidence: Counter[int] = Counter()
-        self._offer_at = 0
+        self._guest = Guest(self.pool, self._voice, setup.rules.base_timeout_ms // 2)
         self.on_applied: Callable[[AppliedBlock], None] = _ignore
         self.on_certified: Callable[[int], None] = _ignore
         self.on_epoch: Callable[[EpochChange], None] = _ignore
@@ -167,7 +154,8 @@ class Node:
             times.append(self.pool.deadline)
         if self.batcher is not None and self.batcher.deadline is not None:
             times.append(self.batcher.deadline)
-        others = (self._save_by, self._handover.deadline, self._next_offer_at())
+        offer_at = self._guest.deadline if self.me is None else None
+        others = (self._save_by, self._handover.deadline, offer_at)
         return min(times + [time for time in others if time is not None])
 
     @property
@@ -228,19 +216,14 @@ class Node:
             return
         match message:
             case BatchVote():
-                self._check_voter(peer, message)
+                voter = self.peers.seat(peer, self.epochs.committee_of(message.epoch))
+                if voter != message.voter:
+                    raise InvalidMessage(f"batch vote of member {message.voter} from another")
                 self.batcher.on_vote(peer, message, now)
             case BatchRequest():
                 self.batcher.on_request(peer, message.number, now)
             case BatchCertificate():
                 self.batcher.on_certificate(message)
-
-    def _check_voter(self, peer: int, vote: BatchVote) -> None:
-        """The channel is that of member `voter` in the vote's epoch."""
-        committee = self.epochs.committee_of(vote.epoch)
-        voters = self.peers.of(committee) if committee is not None else ()
-        if vote.voter >= len(voters) or voters[vote.voter] != self.peers.peer(peer):
-            raise InvalidMessage(f"batch vote of member {vote.voter} from another")
 
     def _serve_collections(self, member: int, digests: Sequence[bytes]) -> None:
         """Y2: what I hold, and what I have ordered long ago."""
@@ -286,9 +269,8 @@ class Node:
         waiting = self.replica.epoch_end.last is not None or self.replica.ended is not None
         candidates = self.peers.other_members + self.peers.guests
         self._handover.wait(waiting, candidates, now.monotonic_ms)
-        offer_at = self._next_offer_at()
-        if offer_at is not None and now.monotonic_ms >= offer_at:
-            self._offer_as_guest()
+        if self.me is None:
+            self._guest.tick(now.monotonic_ms)
 
     # ------------------------------------------------------------------ epochs
 
@@ -340,19 +322,6 @@ class Node:
         if next_end is not None:
             self.replica.learn_end(next_end, self._now)
 
-    # ------------------------------------------------------------------ outside the committee
-
-    def _next_offer_at(self) -> int | None:
-        """When a follower's clients' transactions are offered to a member again."""
-        return self._offer_at if self.me is None and self.pool.has_work() else None
-
-    def _offer_as_guest(self) -> None:
-        """Members in turn: whoever has it fetched has it ordered."""
-        self._offer_at = self._now.monotonic_ms + self.setup.rules.base_timeout_ms // 2
-        there = self._voice.members_up()
-        if there:
-            self.pool.offer_to(there[self._offer_at // 7 % len(there)])
-
     # ------------------------------------------------------------------ save, speak, apply
 
     def pump(self, now: Instant) -> None:
@@ -383,7 +352,7 @@ class Node:
         for number, data in batches.commit:
             self.on_commit(number, data)
         if self.me is None and collected.broadcast:
-            self._offer_as_guest()
+            self._guest.offer(self._now.monotonic_ms)
 
         for notice in ready.notices:
             self.on_notice(notice)

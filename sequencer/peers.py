@@ -92,6 +92,12 @@ class Peers:
         """Whom a handle stands for; None when it is gone."""
         return self._peers.get(handle)
 
+    def seat(self, handle: int, committee: Committee | None) -> int | None:
+        """The index of a peer in the committee of any epoch; None if it has none."""
+        peer = self._peers.get(handle)
+        members = self.of(committee) if committee is not None else ()
+        return members.index(peer) if peer in members else None
+
     def is_member(self, handle: int) -> bool:
         """Whether a handle is a member's index."""
         return handle < MAX_MEMBERS
