@@ -38,7 +38,7 @@ from sequencer.collection import Collection, transaction_id
 from sequencer.epochs import Epochs
 from sequencer.history import GENESIS_BASE, Base, Pruner, windows
 from sequencer.index import TransactionIndex
-from sequencer.ledger import Head, Ledger
+from sequencer.ledger import AppliedBlock, Head, Ledger
 from sequencer.messages import BatchCertificate
 from sequencer.settlement.batch import (
     BatchHeader,
@@ -273,19 +273,21 @@ class Bootstrap:
         writes = WriteBatch()
         applied = self._ledger.apply(writes, block, None, collections)
         if self._batcher is not None:
-            entries = applied.log_entries()
             try:
-                self._batcher.on_block(
-                    block.height, block.timestamp_ms, entries, applied.log_root, 0
-                )
-            except StoreError as error:
-                raise BootstrapError(str(error)) from None
-            following = self._change_after(block)
-            if following is not None:
-                self._batcher.close_epoch(0)
-                self._batcher.begin_epoch(following.committee, None, None)
+                self._to_batches(self._batcher, applied)
+            except (StoreError, InvalidBatch, InvalidMessage) as error:
+                raise BootstrapError(f"block {block.height}: {error}") from None
             put_batches(writes, self._batcher.take().save)
         self._store.save(writes)
+
+    def _to_batches(self, batcher: Batcher, applied: AppliedBlock) -> None:
+        block = applied.block
+        entries = applied.log_entries()
+        batcher.on_block(block.height, block.timestamp_ms, entries, applied.log_root, 0)
+        following = self._change_after(block)
+        if following is not None:
+            batcher.close_epoch(0)
+            batcher.begin_epoch(following.committee, None, None)
 
     def _open_batcher(self, block: Block, base: Base) -> Batcher | None:
         if self._binding is None:
@@ -315,11 +317,10 @@ class Bootstrap:
         for later in range(epoch + 1, self._committee.epoch + 1):
             writes.delete(Table.EPOCHS, u64(later))
         self._store.save(writes)
-        ledger = Ledger(self._store, self._genesis.chain_id, self._rules)
         first = self._store.range(Table.BATCHES, b"", 1)
         return Began(
-            ledger.base,
-            ledger.head,
+            Base.load(self._store),
+            Head.load(self._store, self._genesis.chain_id),
             epoch,
             int.from_bytes(first[0][0], "big") if first else 0,
             self._last.number if self._last is not None else 0,

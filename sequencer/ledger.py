@@ -70,6 +70,14 @@ class Head:
         """Inverse of `encode`."""
         return cls(*_HEAD.unpack(data))
 
+    @classmethod
+    def load(cls, store: Store, chain_id: bytes) -> "Head":
+        """The head that a store was saved with; the genesis block of an empty one."""
+        data = store.get(Table.META, META_HEAD)
+        if data is None:
+            return cls(0, genesis_block(chain_id).id, 0, GENESIS_LOG_ROOT, 0)
+        return cls.decode(data)
+
 
 @dataclass(frozen=True)
 class AppliedBlock:
@@ -144,12 +152,7 @@ class Ledger:
         self._store = store
         self._rules = rules
         self._genesis = genesis_block(chain_id)
-        saved = store.get(Table.META, META_HEAD)
-        self.head = (
-            Head(0, self._genesis.id, 0, GENESIS_LOG_ROOT, 0)
-            if saved is None
-            else Head.decode(saved)
-        )
+        self.head = Head.load(store, chain_id)
         self._index = TransactionIndex(store, rules.duplicate_window_heights, self.head.height)
         self._restore_index()
         self._pruner = Pruner(store, self._index, Base.load(store))
