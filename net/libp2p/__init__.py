@@ -16,6 +16,7 @@ Bottom up, each module using only those before it:
 - `handshake`    from an accepted socket to an authenticated, encrypted channel
 - `connection`   one authenticated connection and its streams on asyncio
 - `protocols`    ping and identify
+- `inbox`        what has arrived, and in which order the core gets it
 - `link`         the control and bulk channels of one peer
 - `mesh`         all links: listening, dialling, heartbeat; the `Transport` that a node uses
 """

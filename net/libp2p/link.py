@@ -1,65 +1,28 @@
-"""The two channels of one peer, and the inbox where the frames of all peers meet.
+"""The two channels of one peer.
 
 Each side opens two streams and only writes on them: control, and bulk. A link is up when the
 peer has agreed to both. Frames are parsed when the core has room for them: what it has not taken
 stays in the streams, whose windows close, so a slow core stops its peers and holds a bounded
-amount for each.
+amount for each. A guest is slowed down in the same way to the rate that it is granted.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 
 from net.libp2p import multistream
 from net.libp2p.connection import PRIORITY_BULK, PRIORITY_CONTROL, Connection
 from net.libp2p.errors import PeerError, Reason
 from net.libp2p.framing import PREFIX_BYTES, FrameReader
+from net.libp2p.inbox import Box, Inbox
 from net.libp2p.options import MeshOptions
 from net.libp2p.stream import Stream
-from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerId, PeerUp
+from net.transport import Channel, Frame, PeerDown, PeerUp
 
 CHANNEL_PROTOCOLS = {
     Channel.CONTROL: "/dsequencer/1/control",
     Channel.BULK: "/dsequencer/1/bulk",
 }
 _PRIORITIES = {Channel.CONTROL: PRIORITY_CONTROL, Channel.BULK: PRIORITY_BULK}
-
-
-class Inbox:
-    """Events for the core in the order they happened, bounded by each sender's allowance."""
-
-    def __init__(self) -> None:
-        self._events: deque[tuple[NetworkEvent, _Receiver | None]] = deque()
-        self._accounts: dict[tuple[PeerId, Channel], _Account] = {}
-        self._waiter: asyncio.Future[None] | None = None
-
-    def put(self, event: NetworkEvent, receiver: "_Receiver | None" = None) -> None:
-        """Append an event; `receiver` is told when a frame has been taken."""
-        self._events.append((event, receiver))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def account(self, peer: PeerId, channel: Channel) -> "_Account":
-        """What a peer has in here on a channel."""
-        return self._accounts.setdefault((peer, channel), _Account())
-
-    def drain(self, limit: int) -> list[NetworkEvent]:
-        """Remove and return up to `limit` events; their senders may send as much again."""
-        taken: list[NetworkEvent] = []
-        receivers: dict[_Receiver, None] = {}  # the present ones, of whoever sent the frames
-        while self._events and len(taken) < limit:
-            event, receiver = self._events.popleft()
-            taken.append(event)
-            if receiver is not None:
-                receivers[receiver.release(event)] = None
-        for receiver in receivers:
-            receiver.resume()
-        return taken
-
-    async def wait(self) -> None:
-        """Return when there is an event."""
-        while not self._events:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
 
 
 class Link:
@@ -75,17 +38,23 @@ class Link:
     ) -> None:
         self.connection = connection
         self.peer = connection.peer
-        self.is_guest = is_guest
         self.limits = options.limits(is_guest)
         self.heard_at = asyncio.get_running_loop().time()
         """When the last frame arrived, or the connection began."""
+        self._ready_at = 0.0  # when a guest may say more
         self.is_up = False
         self.was_up = False
         self._inbox = inbox
+        self._mailbox = inbox.open(self.peer, is_guest)
         self._options = options
         self._counters = counters
         self._senders: dict[Channel, Stream] = {}
         self._receivers: dict[Channel, _Receiver] = {}
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether the peer is held to a guest's limits."""
+        return self._mailbox.is_guest
 
     async def open(self) -> None:
         """Open both channels to the peer; it is up once it has agreed to both."""
@@ -104,7 +73,7 @@ class Link:
             stream.on_gone = self._lose_channel
         self.is_up = self.was_up = True
         self._counters["links_up"] += 1
-        self._inbox.put(PeerUp(self.peer))
+        self._inbox.announce(self._mailbox, PeerUp(self.peer))
         for receiver in list(self._receivers.values()):
             receiver.resume()
 
@@ -112,8 +81,7 @@ class Link:
         """Take the peer's stream for a channel; PeerError if it has had one already."""
         if channel in self._receivers:
             raise PeerError(Reason.YAMUX_STREAM, f"a second stream for {channel.name}")
-        account = self._inbox.account(self.peer, channel)
-        receiver = _Receiver(self, channel, stream, account)
+        receiver = _Receiver(self, stream, self._mailbox.boxes[channel])
         self._receivers[channel] = receiver
         stream.receive_with(receiver.on_data, self.limits.receive_window_bytes)
         stream.finish()  # the peer writes, we read
@@ -124,7 +92,7 @@ class Link:
         Window that was granted cannot be taken back: it shrinks with the next connection.
         """
         if is_guest != self.is_guest:
-            self.is_guest = is_guest
+            self._inbox.set_guest(self._mailbox, is_guest)
             self.limits = self._options.limits(is_guest)
             for receiver in list(self._receivers.values()):
                 receiver.widen()
@@ -144,57 +112,66 @@ class Link:
         if self.is_up:
             self.is_up = False
             reason = self.connection.reason or Reason.HUNG_UP
-            self._inbox.put(PeerDown(self.peer, reason.value))
+            self._inbox.announce(self._mailbox, PeerDown(self.peer, reason.value))
+        self._inbox.close(self._mailbox)
 
     def _lose_channel(self) -> None:
         self.connection.close(Reason.CHANNEL_LOST)  # a new connection brings new channels
 
-    def deliver(self, channel: Channel, payloads: list[bytes], receiver: "_Receiver") -> None:
+    def deliver(self, payloads: list[bytes], receiver: "_Receiver") -> None:
         """Pass whole frames on to the core."""
         self._counters["frames_in"] += len(payloads)
         self.heard_at = asyncio.get_running_loop().time()
+        if self.is_guest:
+            self._charge(sum(map(len, payloads)))
         for payload in payloads:
-            self._inbox.put(Frame(self.peer, channel, payload), receiver)
+            self._inbox.put(Frame(self.peer, receiver.box.channel, payload), receiver)
 
+    def room_for(self, receiver: "_Receiver") -> int:
+        """How many frames of a channel the core is to be given now."""
+        box, limits = receiver.box, self.limits
+        if not self.is_up or box.size >= limits.receive_window_bytes:
+            return 0
+        room = limits.inbox_frames - box.frames
+        return min(room, self._guest_room(receiver)) if self.is_guest else room
 
-class _Account:
-    """What one peer has in the inbox on one channel, whichever connection it came by.
+    def _charge(self, size: int) -> None:
+        """Count a guest's frame against what it may say in a second."""
+        options = self._options
+        cost_s = 1 / options.guest_frames_per_s + size / options.guest_bytes_per_s
+        self._ready_at = max(self._ready_at, self.heard_at - options.guest_burst_s) + cost_s
 
-    Otherwise a peer that connects again and again could fill the inbox of a slow core.
-    """
-
-    __slots__ = ("frames", "receiver", "size")
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.size = 0
-        self.receiver: _Receiver | None = None  # that of the present connection
+    def _guest_room(self, receiver: "_Receiver") -> int:
+        """One frame, unless the guest has to wait for the others' or for its own rate."""
+        if self._inbox.guest_bytes >= self._options.guest_inbox_bytes:
+            self._inbox.stall(receiver)
+            return 0
+        wait_s = self._ready_at - asyncio.get_running_loop().time()
+        if wait_s > 0:
+            receiver.resume_after(wait_s)
+        return int(wait_s <= 0)
 
 
 class _Receiver:
     """One channel's frames on their way in, by one connection."""
 
-    def __init__(self, link: Link, channel: Channel, stream: Stream, account: _Account) -> None:
-        self._stream = stream
+    def __init__(self, link: Link, stream: Stream, box: Box) -> None:
+        self.box = box
         self._link = link
-        self._channel = channel
-        self._account = account
+        self._stream = stream
         self._reader = FrameReader()
         self._released_bytes = 0
-        account.receiver = self
+        self._timer: asyncio.TimerHandle | None = None
+        box.source = self
 
     def on_data(self, data: memoryview) -> None:
         """Bytes arrived, within the window."""
         self._reader.feed(data)
         self._parse()
 
-    def release(self, event: NetworkEvent) -> "_Receiver":
-        """The core has taken a frame of this channel; whom to resume for it."""
-        assert isinstance(event, Frame)
-        self._account.frames -= 1
-        self._account.size -= len(event.payload)
-        self._released_bytes += PREFIX_BYTES + len(event.payload)
-        return self._account.receiver or self
+    def release(self, frame: Frame) -> None:
+        """The core has taken a frame that came this way."""
+        self._released_bytes += PREFIX_BYTES + len(frame.payload)
 
     def resume(self) -> None:
         """Parse what has been waiting, and grant new window for what the core has taken."""
@@ -211,11 +188,18 @@ class _Receiver:
             self._stream.consume(released)
             self._parse()
 
+    def resume_after(self, wait_s: float) -> None:
+        """A guest has said too much: go on in a while."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self.resume()
+
     def _parse(self) -> None:
-        account, limits = self._account, self._link.limits
-        if self._link.is_up and account.size < limits.receive_window_bytes:
-            payloads = self._reader.take(limits.inbox_frames - account.frames)
-            account.frames += len(payloads)
-            account.size += sum(map(len, payloads))
-            if payloads:
-                self._link.deliver(self._channel, payloads, self)
+        while room := self._link.room_for(self):
+            payloads = self._reader.take(room)
+            if not payloads:
+                break
+            self._link.deliver(payloads, self)

@@ -32,7 +32,8 @@ from net.libp2p.errors import PeerError, Reason, StreamEnded
 from net.libp2p.framing import encode_frame
 from net.libp2p.handshake import RawStream, Upgraded, upgrade_inbound, upgrade_outbound
 from net.libp2p.identity import Identity
-from net.libp2p.link import CHANNEL_PROTOCOLS, Inbox, Link
+from net.libp2p.inbox import Inbox
+from net.libp2p.link import CHANNEL_PROTOCOLS, Link
 from net.libp2p.noise import Noise, SecureChannel
 from net.libp2p.options import MeshOptions
 from net.libp2p.protocols import (
@@ -125,6 +126,7 @@ class Mesh:
         while True:
             await self._inbox.wait()
             yield self._inbox.drain(MAX_DRAIN_EVENTS)
+            await asyncio.sleep(0)  # read what arrived meanwhile: it may go first
 
     # -- asking peers
 

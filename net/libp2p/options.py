@@ -34,6 +34,12 @@ class MeshOptions:
     guest_window_bytes: int = 12 * MIB
     """The largest frame fits although up to a quarter of the window is not granted anew yet."""
     guest_inbox_frames: int = 256
+    guest_inbox_bytes: int = 32 * MIB
+    """Frames of all guests that the core has not taken."""
+    guest_frames_per_s: float = 100.0
+    guest_bytes_per_s: float = 8.0 * MIB
+    guest_burst_s: float = 1.0
+    """A guest that was silent may say at once what it could have said in so long."""
 
     # -- who may connect
     max_guests: int = 16

@@ -75,6 +75,22 @@ async def test_a_vote_overtakes_the_megabytes_queued_before_it() -> None:
         assert [frame.channel for frame in frames].index(Channel.CONTROL) < 3
 
 
+async def test_a_vote_overtakes_the_megabytes_that_wait_for_the_core() -> None:
+    async with mesh_of(4) as [core, voter, *others]:
+        loud = [voter, *others]
+        for _ in range(4):
+            for mesh in loud:
+                assert mesh.send(core.local_peer, Channel.BULK, bytes(MIB))
+        await until(lambda: core.statistics().get("frames_in") == 12)
+        assert voter.send(core.local_peer, Channel.CONTROL, b"vote")
+        await until(lambda: core.statistics()["frames_in"] == 13)
+        first, second = core.drain_events()
+        assert first == Frame(voter.local_peer, Channel.CONTROL, b"vote")
+        assert isinstance(second, Frame)
+        assert second.channel is Channel.BULK  # and no more in this turn
+        assert len(await take_frames(core, 11)) == 11
+
+
 async def test_a_peer_that_is_not_there_is_not_sent_to() -> None:
     async with mesh_of(2) as [one, other]:
         nobody = STRANGER.peer_id

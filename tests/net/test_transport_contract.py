@@ -253,6 +253,18 @@ async def test_frames_of_one_channel_keep_their_order(world: World) -> None:
         assert numbers == sorted(numbers)
 
 
+async def test_control_does_not_wait_for_all_the_bulk_before_it(world: World) -> None:
+    one, two, three = world.members
+    for _ in range(32):
+        for sender in (two, three):
+            assert sender.send(one.local_peer, Channel.BULK, bytes(256 * 1024))
+    for sender in (two, three):
+        assert sender.send(one.local_peer, Channel.CONTROL, b"vote")
+    await world.until(lambda: len(world.frames(one)) == 66)
+    channels = [frame.channel for frame in world.frames(one)]
+    assert channels.index(Channel.CONTROL) < 48
+
+
 async def test_a_broadcast_reaches_those_it_names_and_nobody_else(world: World) -> None:
     one, two, three = world.members
     assert one.broadcast(Channel.BULK, b"to all", one.peers_up) == 2

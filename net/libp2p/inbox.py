@@ -1,0 +1,238 @@
+"""The inbox, where the frames of all peers meet, and the order in which the core gets them.
+
+Every peer has two queues, one a channel, and they stand in lanes: control of the peers I know,
+their bulk, control of guests, bulk of guests. Control goes first, so a vote does not wait behind
+the megabytes that arrived before it; within a lane the peers take turns, a frame each. A lane
+that others overtake too often gets a turn, so none starves.
+
+A turn of the core takes little bulk, or what arrives meanwhile would wait for all of it.
+
+What is said about a link stands in the bulk queue behind all frames of its peer, and as long as
+it does, everything of that peer queues up there: frames come between `PeerUp` and `PeerDown`.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerId, PeerUp
+
+BULK_TURN_BYTES = 1024 * 1024
+"""A turn ends when it has taken so many bytes of frames that are not control of those I know."""
+PATIENCE = (0, 64, 64, 64)
+"""By lane, how many frames may overtake the one that stands first; nobody overtakes lane 0."""
+
+
+class Source(Protocol):
+    """Where frames come from: one channel of one connection."""
+
+    box: "Box"
+
+    def release(self, frame: Frame) -> None:
+        """The core has taken a frame that came this way."""
+        ...
+
+    def resume(self) -> None:
+        """There is room for more."""
+        ...
+
+
+class Box:
+    """One channel of one peer, whichever connection it came by.
+
+    Otherwise a peer that connects again and again could fill the inbox of a slow core.
+    """
+
+    __slots__ = ("channel", "frames", "is_waiting", "peer", "queue", "size", "source")
+
+    def __init__(self, peer: "Mailbox", channel: Channel) -> None:
+        self.peer = peer
+        self.channel = channel
+        self.frames = 0
+        """Frames that the core has not taken, and their bytes."""
+        self.size = 0
+        self.source: Source | None = None
+        """That of the present connection."""
+        self.queue: deque[tuple[NetworkEvent, Source | None]] = deque()
+        self.is_waiting = False
+
+    @property
+    def lane(self) -> int:
+        """Where it stands."""
+        return 2 * self.peer.is_guest + self.channel
+
+
+class Mailbox:
+    """What one peer has in here."""
+
+    __slots__ = ("announcements", "boxes", "is_guest", "links", "peer")
+
+    def __init__(self, peer: PeerId, is_guest: bool) -> None:
+        self.peer = peer
+        self.is_guest = is_guest
+        self.links = 0
+        self.announcements = 0  # `PeerUp` and `PeerDown` that wait in the bulk queue
+        self.boxes = {channel: Box(self, channel) for channel in Channel}
+
+    @property
+    def size(self) -> int:
+        """Bytes of frames that the core has not taken."""
+        return sum(box.size for box in self.boxes.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing needs it any more."""
+        return not self.links and not any(box.queue for box in self.boxes.values())
+
+
+class Inbox:
+    """Events for the core, bounded by each sender's allowance."""
+
+    def __init__(self) -> None:
+        self.guest_bytes = 0
+        """Bytes of the frames of all guests that the core has not taken."""
+        self._mailboxes: dict[PeerId, Mailbox] = {}
+        self._lanes: tuple[deque[Box], ...] = tuple(deque() for _ in PATIENCE)
+        self._overtaken = [0] * len(PATIENCE)
+        self._stalled: dict[Source, None] = {}
+        self._count = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- links
+
+    def open(self, peer: PeerId, is_guest: bool) -> Mailbox:
+        """The mailbox of a peer for one more connection, until `close`."""
+        mailbox = self._mailboxes.get(peer)
+        if mailbox is None:
+            mailbox = self._mailboxes[peer] = Mailbox(peer, is_guest)
+        mailbox.links += 1
+        self.set_guest(mailbox, is_guest)
+        return mailbox
+
+    def set_guest(self, mailbox: Mailbox, is_guest: bool) -> None:
+        """Whether the peer counts as a guest from now on."""
+        if mailbox.is_guest != is_guest:
+            mailbox.is_guest = is_guest
+            self.guest_bytes += mailbox.size if is_guest else -mailbox.size
+
+    def close(self, mailbox: Mailbox) -> None:
+        """One connection less; what has arrived stays."""
+        mailbox.links -= 1
+        self._forget_if_over(mailbox)
+
+    def announce(self, mailbox: Mailbox, event: PeerUp | PeerDown) -> None:
+        """The link is up or down; what arrived before is delivered before."""
+        control, bulk = mailbox.boxes[Channel.CONTROL], mailbox.boxes[Channel.BULK]
+        bulk.queue.extendleft(reversed(control.queue))
+        control.queue.clear()
+        mailbox.announcements += 1
+        self._append(bulk, event, None)
+
+    # -- frames
+
+    def put(self, frame: Frame, source: Source) -> None:
+        """A whole frame arrived; its source is told when the core has taken it."""
+        box, size = source.box, len(frame.payload)
+        box.frames += 1
+        box.size += size
+        if box.peer.is_guest:
+            self.guest_bytes += size
+        queue = box.peer.boxes[Channel.BULK] if box.peer.announcements else box
+        self._append(queue, frame, source)
+
+    def stall(self, source: Source) -> None:
+        """Guests hold too much: resume this one when they hold less."""
+        self._stalled[source] = None
+
+    def drain(self, limit: int) -> list[NetworkEvent]:
+        """Remove and return up to `limit` events; their senders may send as much again."""
+        taken: list[NetworkEvent] = []
+        sources: dict[Source, None] = {}  # the present ones, of whoever sent the frames
+        bulk_bytes = 0
+        while self._count and len(taken) < limit and bulk_bytes < BULK_TURN_BYTES:
+            lane, (event, source) = self._pop()
+            taken.append(event)
+            if source is not None:
+                assert isinstance(event, Frame)
+                bulk_bytes += len(event.payload) if lane else 0
+                self._release(event, source, sources)
+        for each in sources:
+            each.resume()
+        return taken
+
+    async def wait(self) -> None:
+        """Return when there is an event."""
+        while not self._count:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def _append(self, box: Box, event: NetworkEvent, source: Source | None) -> None:
+        box.queue.append((event, source))
+        self._count += 1
+        self._stand(box)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _stand(self, box: Box) -> None:
+        if not box.is_waiting:
+            box.is_waiting = True
+            self._lanes[box.lane].append(box)
+
+    def _pop(self) -> tuple[int, tuple[NetworkEvent, Source | None]]:
+        """The next event and its lane; there is one."""
+        while True:
+            lane = self._next_lane()
+            box = self._lanes[lane].popleft()
+            box.is_waiting = len(box.queue) > 1
+            if box.is_waiting:
+                self._lanes[box.lane].append(box)
+            elif not box.queue:
+                continue  # it was moved behind an announcement
+            item = box.queue.popleft()
+            self._count -= 1
+            if item[1] is None:
+                self._on_announced(box.peer)
+            return lane, item
+
+    def _on_announced(self, mailbox: Mailbox) -> None:
+        """The core knows; if there is no more of that, control frames may go ahead again."""
+        mailbox.announcements -= 1
+        control, bulk = mailbox.boxes[Channel.CONTROL], mailbox.boxes[Channel.BULK]
+        if not mailbox.announcements and bulk.queue:
+            items = list(bulk.queue)
+            control.queue.extend(item for item in items if _is_control(item[0]))
+            bulk.queue = deque(item for item in items if not _is_control(item[0]))
+            if control.queue:
+                self._stand(control)
+        self._forget_if_over(mailbox)
+
+    def _next_lane(self) -> int:
+        """The first lane where somebody stands, unless one behind it has been patient enough."""
+        standing = [lane for lane, boxes in enumerate(self._lanes) if boxes]
+        first = standing[0]
+        for lane in standing[1:]:
+            self._overtaken[lane] += 1
+            if self._overtaken[lane] > PATIENCE[lane]:
+                first = lane
+        self._overtaken[first] = 0
+        return first
+
+    def _release(self, frame: Frame, source: Source, sources: dict[Source, None]) -> None:
+        box, size = source.box, len(frame.payload)
+        box.frames -= 1
+        box.size -= size
+        source.release(frame)
+        sources[box.source or source] = None
+        if box.peer.is_guest:
+            self.guest_bytes -= size
+            sources.update(self._stalled)
+            self._stalled.clear()
+        self._forget_if_over(box.peer)
+
+    def _forget_if_over(self, mailbox: Mailbox) -> None:
+        if mailbox.is_over:
+            self._mailboxes.pop(mailbox.peer, None)
+
+
+def _is_control(event: NetworkEvent) -> bool:
+    return isinstance(event, Frame) and event.channel is Channel.CONTROL

@@ -1,0 +1,202 @@
+"""The inbox gives control first, lets nobody starve, and never mixes up what a peer has said."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from net.libp2p.inbox import BULK_TURN_BYTES, PATIENCE, Box, Inbox, Mailbox
+from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerUp
+
+CONTROL, BULK = Channel.CONTROL, Channel.BULK
+
+
+class OpenSource:
+    """One channel of a connection, from which everything has been delivered."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.released = 0
+        self.resumed = 0
+        box.source = self
+
+    def release(self, frame: Frame) -> None:
+        self.released += 1
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+
+class Peer:
+    """A peer with one connection after the other."""
+
+    def __init__(self, inbox: Inbox, name: str, is_guest: bool = False) -> None:
+        self.inbox, self.name, self.is_guest = inbox, name, is_guest
+        self.said = 0
+        self.mailbox: Mailbox | None = None
+
+    def connect(self) -> None:
+        self.mailbox = self.inbox.open(self.name, self.is_guest)
+        self.sources = {channel: OpenSource(self.mailbox.boxes[channel]) for channel in Channel}
+        self.inbox.announce(self.mailbox, PeerUp(self.name))
+
+    def hang_up(self) -> None:
+        assert self.mailbox is not None
+        self.inbox.announce(self.mailbox, PeerDown(self.name, "hung_up"))
+        self.inbox.close(self.mailbox)
+        self.mailbox = None
+
+    def say(self, channel: Channel, size: int = 8) -> None:
+        payload = self.said.to_bytes(8, "big").ljust(size, b"\0")
+        self.said += 1
+        self.inbox.put(Frame(self.name, channel, payload), self.sources[channel])
+
+
+def linked(inbox: Inbox, name: str, is_guest: bool = False) -> Peer:
+    """A peer whose `PeerUp` has been taken."""
+    peer = Peer(inbox, name, is_guest)
+    peer.connect()
+    assert inbox.drain(1) == [PeerUp(name)]
+    return peer
+
+
+def who(events: Iterable[NetworkEvent]) -> list[str]:
+    return [event.sender for event in events if isinstance(event, Frame)]
+
+
+def test_control_goes_before_the_bulk_that_came_earlier() -> None:
+    inbox = Inbox()
+    loud, voter = linked(inbox, "loud"), linked(inbox, "voter")
+    for _ in range(3):
+        loud.say(BULK)
+    voter.say(CONTROL)
+    assert who(inbox.drain(10)) == ["voter", "loud", "loud", "loud"]
+
+
+def test_peers_take_turns() -> None:
+    inbox = Inbox()
+    many, few = linked(inbox, "many"), linked(inbox, "few")
+    for _ in range(5):
+        many.say(CONTROL)
+    few.say(CONTROL)
+    assert who(inbox.drain(3)) == ["many", "few", "many"]
+
+
+def test_guests_come_last() -> None:
+    inbox = Inbox()
+    guest, member = linked(inbox, "guest", True), linked(inbox, "member")
+    guest.say(CONTROL)
+    member.say(BULK)
+    assert who(inbox.drain(2)) == ["member", "guest"]
+
+
+def test_no_lane_starves_behind_control_without_end() -> None:
+    inbox = Inbox()
+    voter, guest = linked(inbox, "voter"), linked(inbox, "guest", True)
+    for peer, channel in ((voter, BULK), (guest, CONTROL), (guest, BULK)):
+        for _ in range(10):
+            peer.say(channel)
+    taken: list[NetworkEvent] = []
+    for _ in range(20 * sum(PATIENCE)):
+        voter.say(CONTROL)
+        taken += inbox.drain(1)
+    turns = Counter((e.sender, e.channel) for e in taken if isinstance(e, Frame))
+    assert turns["voter", BULK] == turns["guest", CONTROL] == turns["guest", BULK] == 10
+
+
+def test_a_turn_ends_with_enough_bulk() -> None:
+    inbox = Inbox()
+    loud = linked(inbox, "loud")
+    for _ in range(3):
+        loud.say(BULK, BULK_TURN_BYTES - 1)
+    assert len(inbox.drain(10)) == 2
+    for _ in range(100):
+        loud.say(CONTROL, BULK_TURN_BYTES // 50)
+    assert len(inbox.drain(200)) == 101
+
+
+def test_a_guest_who_had_to_wait_for_others_goes_on() -> None:
+    inbox = Inbox()
+    one, other = linked(inbox, "one", True), linked(inbox, "other", True)
+    one.say(BULK, 1_000)
+    inbox.stall(other.sources[BULK])
+    assert inbox.guest_bytes == 1_000
+    inbox.drain(1)
+    assert inbox.guest_bytes == 0
+    assert other.sources[BULK].resumed == 1
+
+
+def test_what_counts_as_guests_follows_who_is_one() -> None:
+    inbox = Inbox()
+    peer = linked(inbox, "peer", True)
+    peer.say(BULK, 1_000)
+    assert peer.mailbox is not None
+    inbox.set_guest(peer.mailbox, False)
+    assert inbox.guest_bytes == 0
+    inbox.set_guest(peer.mailbox, True)
+    assert inbox.guest_bytes == 1_000
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(["connect", "hang up", "turn", CONTROL, BULK, CONTROL, BULK, "drain"]),
+    ),
+    max_size=150,
+)
+
+
+@given(ACTIONS)
+def test_in_any_mixture_each_peer_is_heard_in_order_and_between_up_and_down(
+    actions: list[tuple[int, Channel | str]],
+) -> None:
+    inbox = Inbox()
+    peers = [Peer(inbox, str(number)) for number in range(3)]
+    taken: list[NetworkEvent] = []
+    for number, action in actions:
+        act(inbox, peers[number], action, taken)
+    for peer in peers:
+        if peer.mailbox is not None:
+            peer.hang_up()
+    while events := inbox.drain(7):
+        taken += events
+    for peer in peers:
+        check_story(peer, taken)
+    assert inbox.guest_bytes == 0
+    assert not inbox._mailboxes
+
+
+def act(inbox: Inbox, peer: Peer, action: Channel | str, taken: list[NetworkEvent]) -> None:
+    """Do it, if it can be done now."""
+    if action == "drain":
+        taken += inbox.drain(3)
+    elif action == "turn":
+        peer.is_guest = not peer.is_guest
+        if peer.mailbox is not None:
+            inbox.set_guest(peer.mailbox, peer.is_guest)
+    elif action == "connect" and peer.mailbox is None:
+        peer.connect()
+    elif peer.mailbox is not None and action == "hang up":
+        peer.hang_up()
+    elif peer.mailbox is not None and isinstance(action, Channel):
+        peer.say(action)
+
+
+def check_story(peer: Peer, taken: list[NetworkEvent]) -> None:
+    """All that the peer said was heard, by channel in order, and only while it was up."""
+    heard: dict[Channel, list[int]] = {channel: [] for channel in Channel}
+    is_up = False
+    for event in taken:
+        if isinstance(event, Frame):
+            if event.sender == peer.name:
+                assert is_up
+                heard[event.channel].append(int.from_bytes(event.payload[:8], "big"))
+        elif event.peer == peer.name:
+            assert is_up == isinstance(event, PeerDown)
+            is_up = not is_up
+    assert not is_up
+    for numbers in heard.values():
+        assert numbers == sorted(numbers)
+    everything = [*heard[CONTROL], *heard[BULK]]
+    assert sorted(everything) == list(range(peer.said))
