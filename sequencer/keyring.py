@@ -38,7 +38,7 @@ logger = logging.getLogger("sequencer")
 
 
 class KeyRing:
-    """Signers by public key, each opened once; the password is kept for keys that come later."""
+    """Secrets by public key, each opened once; the password is kept for keys that come later."""
 
     def __init__(self, directory: Path, password: str, keys: NodeKeys) -> None:
         self._directory = directory
@@ -46,17 +46,21 @@ class KeyRing:
         self._keys = keys
         present = KeySigner(keys.bls_secret, keys.identity_seed)
         self.identity = present.identity
-        self._signers: dict[bytes, KeySigner] = {present.bls_key: present}
+        self._secrets = {present.bls_key: keys.bls_secret}
+
+    @property
+    def rotated(self) -> bool:
+        """Whether these keys had another BLS key before."""
+        return (self._directory / KEYS_DIRECTORY / ARCHIVE).exists()
 
     def signer_for(self, member: Member) -> KeySigner | None:
         """Who signs for a member with this node's identity; None if its BLS key is not here."""
         assert member.identity == self.identity
-        if member.bls_key not in self._signers:
-            secret = self._find(member.bls_key)
-            if secret is None:
-                return None
-            self._signers[member.bls_key] = KeySigner(secret, self._keys.identity_seed)
-        return self._signers[member.bls_key]
+        secret = self._secrets.get(member.bls_key) or self._find(member.bls_key)
+        if secret is None:
+            return None
+        self._secrets[member.bls_key] = secret
+        return KeySigner(secret, self._keys.identity_seed)
 
     def _find(self, bls_key: bytes) -> bytes | None:
         for path in keystore_paths(self._directory):
@@ -76,7 +80,7 @@ class KeyRing:
         place = self._directory / KEYS_DIRECTORY
         if stored_key(place / NEXT_FILE) != member.bls_key or self.signer_for(member) is None:
             return False
-        secret = read_keystore(place / NEXT_FILE, self._password)
+        secret = self._secrets[member.bls_key]
         public = public_keys(NodeKeys(secret, self._keys.identity_seed, self._keys.l1_key))
         _archive(place / BLS_FILE)
         os.replace(place / NEXT_FILE, place / BLS_FILE)

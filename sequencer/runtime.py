@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consensus.bls import BlsCrypto, KeySigner
-from consensus.committee import Committee, Member
+from consensus.bls import BlsCrypto
+from consensus.committee import Committee
 from consensus.epochs import EpochChange
 from consensus.interface import Instant
 from net.transport import Frame, NetworkEvent, PeerId, PeerUp
@@ -24,6 +24,7 @@ from sequencer.committing import Committer
 from sequencer.config import ConfigError, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis
 from sequencer.guard import require_memory
+from sequencer.keyring import KeyRing
 from sequencer.keys import NodeKeys, load_keys
 from sequencer.limits import PoolLimits
 from sequencer.node import Node
@@ -66,13 +67,17 @@ def run_node(directory: Path, password: str, after_data_loss: bool = False) -> i
         raise ConfigError(*violations)
     keys = load_keys(directory, password)
     set_up_logging(config.log.level, config.log.json)
-    return uvloop.run(Runtime(directory, config, genesis, keys, after_data_loss).run())
+    ring = KeyRing(directory, password, keys)
+    return uvloop.run(Runtime(directory, config, genesis, keys, ring, after_data_loss).run())
 
 
-def require_key(committee: Committee, signer: KeySigner, name: str) -> None:
-    """`ConfigError` if I am a member of `committee` with another BLS key than mine."""
+def require_key(committee: Committee, ring: KeyRing, name: str) -> None:
+    """`ConfigError` if I am a member of `committee` with a BLS key that I never had.
+
+    One that was rotated out and is gone is none to complain about: newer epochs have the newer one.
+    """
     for member in committee.members:
-        if member.identity == signer.identity and member.bls_key != signer.bls_key:
+        if member.identity == ring.identity and not ring.rotated and not ring.signer_for(member):
             raise ConfigError(
                 f"{name} is a member of the committee of epoch {committee.epoch} with the BLS key "
                 f"0x{member.bls_key.hex()}, which is not the one in its keys directory"
@@ -95,6 +100,7 @@ class Runtime:
         config: NodeConfig,
         genesis: Genesis,
         keys: NodeKeys,
+        ring: KeyRing,
         after_data_loss: bool,
     ) -> None:
         from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
@@ -103,30 +109,31 @@ class Runtime:
         self._config = config
         self._genesis = genesis
         self._keys = keys
-        self._signer = KeySigner(keys.bls_secret, keys.identity_seed)
+        self._ring = ring
+        self._store = LmdbStore(directory / DATA_DIRECTORY, genesis.chain_id)
+        watermarks = require_memory(directory, genesis.chain_id, self._store, after_data_loss)
         l1 = genesis.l1
         self._setup = Setup(
             genesis.chain_id,
             genesis.committee,
-            self._signer.identity,
+            ring.identity,
             genesis.rules,
             peer_id_from_public_key,
             BlsCrypto(),
-            self._signer_for,
+            ring.signer_for,
             PoolLimits(
                 seal_bytes=config.pool.seal_bytes,
                 seal_ms=config.pool.seal_ms,
                 max_pending_bytes=config.pool.max_pending_bytes,
             ),
             Binding(genesis.chain_id, l1.chain_id, l1.contract, l1.data) if l1 else None,
+            watermarks,
         )
         self._addresses: dict[PeerId, tuple[str, int] | None] = {
             peer: (host, port) for host, port, peer in map(parse_multiaddr, genesis.addresses)
         }
         self._addresses |= config.network.peer_addresses
         self._mesh = Mesh(keys.identity_seed, config.network.address, self._addresses)
-        self._store = LmdbStore(directory / DATA_DIRECTORY, genesis.chain_id)
-        require_memory(directory, genesis.chain_id, self._store, after_data_loss)
         self._observer = Observer()
         self._stopping = asyncio.Event()
         self._failure: str | None = None
@@ -135,12 +142,16 @@ class Runtime:
         self._kzg = KzgProcess()
         self._woken = False
         self._node = Node(self._setup, self._store, self._mesh, now())
-        require_key(self._node.committee, self._signer, config.name)
+        require_key(self._node.committee, ring, config.name)
+        self._take_next_key()
         self._running = self._connect()
 
-    def _signer_for(self, member: Member) -> KeySigner | None:
-        """The key that a committee knows me by."""
-        return self._signer if member.bls_key == self._signer.bls_key else None
+    def _take_next_key(self) -> None:
+        """A rotated key that the committee holds is the present one from now on."""
+        if self._node.me is not None and self._ring.settle(
+            self._node.committee.members[self._node.me]
+        ):
+            logger.info("the committee of epoch %d holds the new BLS key", self._node.epoch)
 
     def _connect(self) -> RunningNode:
         """Wire the node to those who listen to it."""
@@ -282,6 +293,7 @@ class Runtime:
         role = "follower" if node.me is None else f"member {node.me}"
         logger.info("epoch %d: %d members, %s here", node.epoch, node.committee.size, role)
         self._mesh.set_peers(dict.fromkeys(node.peers.members) | self._addresses)
+        self._take_next_key()
         settling = self._running.settling
         if settling is not None:
             settling.begin_epoch(node.committee.size, node.me)
