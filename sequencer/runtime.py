@@ -22,13 +22,19 @@ from net.transport import Frame, NetworkEvent, PeerId, PeerUp
 from sequencer.batcher import Binding
 from sequencer.committing import Committer
 from sequencer.config import ConfigError, NodeConfig
-from sequencer.genesis import GENESIS_FILE, Genesis
+from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from sequencer.guard import require_memory
 from sequencer.keyring import KeyRing
 from sequencer.keys import NodeKeys, load_keys
 from sequencer.limits import PoolLimits
 from sequencer.node import Node
 from sequencer.observe import Observer, set_up_logging
+from sequencer.registry_watch import (
+    REGISTRY_ALARM,
+    RegistryView,
+    read_registry,
+    watch_registry,
+)
 from sequencer.running import RunningNode
 from sequencer.settlement.blobs import CALLDATA
 from sequencer.settlement.client import L1Mismatch
@@ -249,6 +255,25 @@ class Runtime:
         if settling is not None and l1 is not None and self._config.l1.url:
             key = self._keys.l1_key
             self._spawn(run_poster(settling, self._setup, l1, self._config.l1, key, self._kzg))
+            self._spawn(self._watch_registry(l1))
+
+    async def _watch_registry(self, l1: L1Settings) -> None:
+        from sequencer.settlement.ethereum import EthereumClient
+
+        client = EthereumClient(
+            self._config.l1.url, l1.contract, l1.deploy_block, finality_depth=l1.finality_depth
+        )
+        settling = self._running.settling
+        assert settling is not None
+        try:
+            await watch_registry(
+                partial(read_registry, client),
+                lambda view: self._guarded(partial(self._on_registry, view)),
+                partial(settling.alarm, REGISTRY_ALARM),
+                self._config.l1.poll_ms / 1000,
+            )
+        finally:
+            await client.aclose()
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)
@@ -287,12 +312,25 @@ class Runtime:
                 self._node.peer_down(event.peer, instant)
         self._pump()
 
+    def _on_registry(self, view: RegistryView) -> None:
+        """A committee to attest, members to dial, batches that need another signature."""
+        if view.following is not None:
+            self._node.learn_snapshot(view.following, now())
+        self._addresses |= view.addresses
+        self._know_peers()
+        if self._node.batcher is not None:
+            self._node.batcher.on_contract_epoch(view.contract_epoch, view.next_number)
+        self._on_time()
+
+    def _know_peers(self) -> None:
+        self._mesh.set_peers(dict.fromkeys(self._node.peers.members) | self._addresses)
+
     def _on_epoch(self, change: EpochChange) -> None:
         """The committee has changed: other peers, another place in the order of posters."""
         node = self._node
         role = "follower" if node.me is None else f"member {node.me}"
         logger.info("epoch %d: %d members, %s here", node.epoch, node.committee.size, role)
-        self._mesh.set_peers(dict.fromkeys(node.peers.members) | self._addresses)
+        self._know_peers()
         self._take_next_key()
         settling = self._running.settling
         if settling is not None:

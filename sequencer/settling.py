@@ -121,6 +121,10 @@ class Settling:
                 if self.alarms.pop(notice.topic, None) is not None:
                     logger.info("%s: over", notice.topic)
 
+    def alarm(self, topic: str, text: str | None) -> None:
+        """Something about the L1 needs somebody; None when it is over."""
+        self.notify(Alarm(topic, text) if text is not None else AlarmCleared(topic))
+
     def _unpost(self, number: int) -> None:
         """Batch `number` and all after it are not on the L1."""
         if self.posted < number:

@@ -1,0 +1,88 @@
+"""A node's eye on the registry: which committee comes next, and where its members listen.
+
+Only what is final on the L1 is believed of a snapshot (Ep1). No rule of the protocol waits for any
+of it: while the L1 is down, the present committee goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consensus.committee import Committee
+from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
+from net.transport import PeerId
+from sequencer.settlement.client import SettlementError
+from sequencer.settlement.registry import RegisteredMember, Registry
+
+if TYPE_CHECKING:
+    from sequencer.settlement.ethereum import EthereumClient
+
+REGISTRY_ALARM = "registry"
+"""Topic of the alarm that the registry cannot be read."""
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryView:
+    """What the registry says.
+
+    following       the committee of the epoch after the contract's, once its snapshot is final
+    addresses       where the members of these two epochs listen, by peer id
+    contract_epoch  at the newest L1 block, with the number of the batch the contract takes next
+    """
+
+    following: Committee | None
+    addresses: dict[PeerId, Address]
+    contract_epoch: int
+    next_number: int
+
+
+async def read_registry(client: "EthereumClient") -> RegistryView:
+    """The registry as it is now; `SettlementError` where the L1 does not answer well."""
+    registry = Registry(client)
+    head, final = await client.head(), await client.finalized()
+    state = await client.contract_state(head)
+    pending = None
+    if final.number >= client.deploy_block:
+        pending = await registry.pending(final)
+    present = await registry.members(head)
+    members = present.members + (pending.members if pending is not None else ())
+    following = pending.committee() if pending is not None else None
+    return RegistryView(following, _addresses(members), state.epoch, state.next_number)
+
+
+def _addresses(members: tuple[RegisteredMember, ...]) -> dict[PeerId, Address]:
+    """Where members listen; what an operator wrote there need not be an address."""
+    found: dict[PeerId, Address] = {}
+    for member in members:
+        peer = peer_id_from_public_key(member.identity)
+        address = member.address if "/p2p/" in member.address else f"{member.address}/p2p/{peer}"
+        try:
+            host, port, named = parse_multiaddr(address)
+        except ValueError:
+            continue
+        if named == peer:
+            found[peer] = (host, port)
+    return found
+
+
+async def watch_registry(
+    read: Callable[[], Awaitable[RegistryView]],
+    tell: Callable[[RegistryView], None],
+    alarm: Callable[[str | None], None],
+    poll_s: float,
+) -> None:
+    """Tell what changed, for ever; `alarm` is told why nothing can be read, None when it can."""
+    known: RegistryView | None = None
+    while True:
+        try:
+            view = await read()
+        except SettlementError as error:
+            alarm(f"the registry cannot be read: {error}")
+        else:
+            alarm(None)
+            if view != known:
+                known = view
+                tell(view)
+        await asyncio.sleep(poll_s)
