@@ -5,6 +5,7 @@ certified by the others all the same.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -42,6 +43,8 @@ class Committer:
 
     async def run(self) -> None:
         """Serve for ever, oldest batches first; cancel to end."""
+        with contextlib.suppress(SettlementError):
+            await self._prover.versioned_hashes(b"warm")  # the first one takes two seconds
         while True:
             await self._waiting.wait()
             number = min(self._wanted)

@@ -17,6 +17,7 @@ from sequencer.ledger import Ledger
 from sequencer.receipt import InvalidReceipt, verify_receipt
 from sequencer.settlement.abi import batch_posted_topic, decode_batch_posted
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, LogEntry, next_log_root
+from sequencer.settlement.beacon import BeaconClient
 from sequencer.settlement.client import SettlementError
 from sequencer.settlement.derive import DerivationError, PostedLog, derive_batches
 from sequencer.settlement.ethereum import EthereumClient
@@ -37,13 +38,14 @@ RECEIPTS_CHECKED: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """The log as the L1 has it, and what posting it cost there."""
+    """The log as the L1 has it, and what posting it cost there: bytes of calldata, gas, blobs."""
 
     entries: list[LogEntry]
     batches: int
     posters: int
     posted_bytes: int
     gas: int
+    blobs: int
 
 
 def open_client(testnet: Testnet) -> EthereumClient:
@@ -124,11 +126,13 @@ async def derive_log(testnet: Testnet) -> Derived:
     assert testnet.l1 is not None
     client = open_client(testnet)
     entries: list[LogEntry] = []
-    batches = posted_bytes = gas = 0
+    batches = posted_bytes = gas = blobs = 0
+    beacon = BeaconClient(testnet.l1.url)
     posters: set[str] = set()
     try:
         until = await client.finalized()
-        async for batch in derive_batches(client, PostedLog.of(testnet.genesis), until=until):
+        source = PostedLog.of(testnet.genesis)
+        async for batch in derive_batches(client, source, until=until, blobs=beacon):
             entries.extend(batch.entries)
             batches += 1
             receipt = await rpc(
@@ -137,11 +141,13 @@ async def derive_log(testnet: Testnet) -> Derived:
             gas += int(receipt["gasUsed"], 16)
             posters.add(receipt["from"])
             posted_bytes += len(await client.transaction_input(batch.place.tx_hash))
+            blobs += batch.place.blobs
     except (SettlementError, DerivationError) as error:
         raise TestnetError(f"the log cannot be rebuilt from the L1: {error}") from None
     finally:
         await client.aclose()
-    return Derived(entries, batches, len(posters), posted_bytes, gas)
+        await beacon.aclose()
+    return Derived(entries, batches, len(posters), posted_bytes, gas, blobs)
 
 
 async def verify_receipts(testnet: Testnet, accepted: Sequence[Accepted]) -> int:

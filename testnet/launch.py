@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from consensus.rules import Rules
 from sequencer.config import CONFIG_FILE, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
+from sequencer.settlement.blobs import BLOBS, CALLDATA, MAX_BLOB_BATCH_BYTES
 from testnet.client import NodeClient, open_session
 from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec, node_command
 from testnet.errors import TestnetError
@@ -41,6 +43,10 @@ class Plan:
     """Link the nodes by relays that can be cut and slowed."""
     configure: Callable[[int, NodeConfig], NodeConfig] | None = None
     """What each node (by index) is configured with instead of what was written for it."""
+    data: str = CALLDATA
+    """Where batches are posted, as in the genesis."""
+    hardfork: str = "osaka"
+    """What an anvil is at."""
 
 
 @dataclass(slots=True)
@@ -160,7 +166,7 @@ async def _create(
         _refuse_foreign(plan.directory)
     with progress.stage("keys and genesis") as stage:
         members = await asyncio.to_thread(
-            make_members, plan.directory, plan.nodes, plan.seed, plan.links
+            make_members, plan.directory, plan.nodes, plan.seed, plan.links, _rules(plan)
         )
         stage.note(f"{plan.nodes} members, chain {members.genesis.chain_id.hex()[:16]}")
     l1, settings, described = None, None, None
@@ -181,6 +187,11 @@ async def _create(
     return layout, l1
 
 
+def _rules(plan: Plan) -> Rules:
+    """Batches are as large as what carries them."""
+    return Rules(batch_max_bytes=MAX_BLOB_BATCH_BYTES) if plan.data == BLOBS else Rules()
+
+
 def _refuse_foreign(directory: Path) -> None:
     if found := sorted({item.name for item in directory.iterdir()} - {LOG_FILE}):
         raise TestnetError(
@@ -195,7 +206,10 @@ async def _start_l1(
     with progress.stage(f"L1 {plan.l1}") as stage:
         try:
             l1 = await launch_l1(
-                plan.l1, plan.directory / L1_DIRECTORY, fund=tuple(members.l1_addresses)
+                plan.l1,
+                plan.directory / L1_DIRECTORY,
+                fund=tuple(members.l1_addresses),
+                hardfork=plan.hardfork,
             )
         except L1LaunchError as error:
             raise TestnetError(str(error)) from None
@@ -208,7 +222,7 @@ async def _deploy(plan: Plan, l1: L1Handle, members: Members, progress: Progress
     from testnet.contract import deploy_contract
 
     with progress.stage("deploy the contract") as stage:
-        settings = await deploy_contract(l1, members, plan.l1_key)
+        settings = await deploy_contract(l1, members, plan.l1_key, plan.data)
         stage.note(f"0x{settings.contract.hex()}")
     return settings
 

@@ -49,7 +49,9 @@ class Members:
     l1_addresses: list[str]
 
 
-def make_members(directory: Path, count: int, seed: int, links: bool) -> Members:
+def make_members(
+    directory: Path, count: int, seed: int, links: bool, rules: Rules | None = None
+) -> Members:
     """Members with keys from `seed` and ports that are free now; nothing is written."""
     keys = [member_keys(seed, index) for index in range(count)]
     public = [public_keys(secrets) for secrets in keys]
@@ -71,7 +73,7 @@ def make_members(directory: Path, count: int, seed: int, links: bool) -> Members
     ]
     return Members(
         directory=directory,
-        genesis=Genesis.create("testnet", named, Rules()),
+        genesis=Genesis.create("testnet", named, rules or Rules()),
         keys=keys,
         ports=ports,
         link_ports=dict(zip(pairs, free, strict=True)) if links else None,

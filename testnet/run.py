@@ -286,6 +286,7 @@ def _summary(it: Run, derived: audit.Derived | None, receipts: int) -> dict[str,
         "batches": derived.batches if derived else 0,
         "l1_bytes": derived.posted_bytes if derived else 0,
         "l1_gas": derived.gas if derived else 0,
+        "l1_blobs": derived.blobs if derived else 0,
         "posters": derived.posters if derived else 0,
         "receipts": receipts,
         "killed": _names(it),
@@ -326,7 +327,7 @@ def summary_rows(found: dict[str, Any]) -> dict[str, object]:
     else:
         rows["L1"] = (
             f"{found['l1']}: {found['batches']} batches by {found['posters']} posters, "
-            f"{spell_bytes(found['l1_bytes'])}, {found['l1_gas']:,} gas"
+            f"{spell_bytes(found['l1_bytes'])}, {found['l1_gas']:,} gas, {found['l1_blobs']} blobs"
         )
     rows["receipts"] = f"{found['receipts']} verified offline"
     if found["killed"]:

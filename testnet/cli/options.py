@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from sequencer.settlement.blobs import CALLDATA, DATA_MODES
 from testnet.workload import MAX_TRANSACTION_BYTES, MIN_TRANSACTION_BYTES
 
 NODE_COUNTS = ("4", "7", "10")
@@ -51,6 +52,22 @@ l1 = click.option(
     default="embedded",
     show_default=True,
     help="embedded, anvil, auto (anvil where it is found), none, or the URL of an L1.",
+)
+
+
+data = click.option(
+    "--data",
+    type=click.Choice(DATA_MODES),
+    default=CALLDATA,
+    show_default=True,
+    help="Where batches are posted: calldata, blobs (anvil or a URL), or either, by price.",
+)
+hardfork = click.option(
+    "--hardfork",
+    type=click.Choice(("osaka", "prague")),
+    default="osaka",
+    show_default=True,
+    help="Fork of Ethereum that an anvil is at.",
 )
 
 

@@ -25,6 +25,8 @@ from testnet.cli import options
 @options.transaction_bytes
 @options.l1
 @options.l1_key
+@options.data
+@options.hardfork
 @options.seed
 @click.option(
     "--dir",
@@ -43,6 +45,8 @@ def run_command(
     transaction_bytes: int,
     l1: str,
     l1_key: bytes | None,
+    data: str,
+    hardfork: str,
     seed: int,
     directory: Path | None,
     with_kill: bool,
@@ -66,7 +70,7 @@ def run_command(
 
     console = Console()
     with options.workplace(directory, console) as place:
-        plan = Plan(place, int(nodes), l1, seed, l1_key)
+        plan = Plan(place, int(nodes), l1, seed, l1_key, data=data, hardfork=hardfork)
         job = Job(plan, transactions, rate, transaction_bytes, kill_one if with_kill else None)
         found: dict[str, Any] = asyncio.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))

@@ -25,6 +25,8 @@ _DEFAULT = click.core.ParameterSource.DEFAULT
 @options.directory
 @options.l1
 @options.l1_key
+@options.data
+@options.hardfork
 @options.seed
 @click.option("--detach", is_flag=True, help="Return when it is up; end it with: testnet down")
 @click.option("--links", is_flag=True, help="Link the nodes so that links can be cut and slowed.")
@@ -37,6 +39,8 @@ def up_command(
     directory: Path,
     l1: str,
     l1_key: bytes | None,
+    data: str,
+    hardfork: str,
     seed: int,
     detach: bool,
     links: bool,
@@ -62,10 +66,11 @@ def up_command(
         _refuse_another(context, directory)
     if detach:
         options_given = ["--nodes", nodes, "--dir", str(directory), "--l1", l1, "--seed", str(seed)]
+        options_given += ["--data", data, "--hardfork", hardfork]
         flags = [name for name, given in (("--links", links), ("--fresh", fresh)) if given]
         _detach(directory, [*options_given, *flags], l1_key)
         return
-    plan = Plan(directory, int(nodes), l1, seed, l1_key, links)
+    plan = Plan(directory, int(nodes), l1, seed, l1_key, links, data=data, hardfork=hardfork)
     asyncio.run(supervise(plan, fresh, Console(), with_table=not supervised))
 
 

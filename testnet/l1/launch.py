@@ -22,6 +22,7 @@ import aiohttp
 KIND_AUTO: Final = "auto"
 KIND_EMBEDDED: Final = "embedded"
 KIND_ANVIL: Final = "anvil"
+DEFAULT_HARDFORK: Final = "osaka"
 Kind = Literal["embedded", "anvil", "url"]
 
 DEFAULT_CHAIN_ID = 31_337
@@ -98,11 +99,12 @@ async def launch_l1(
     chain_id: int = DEFAULT_CHAIN_ID,
     block_time_s: float = 1.0,
     fund: tuple[str, ...] = (),
+    hardfork: str = DEFAULT_HARDFORK,
 ) -> L1Handle:
     """An L1 of a kind: `auto` (anvil if there is one, else embedded), `embedded`, `anvil` or a URL.
 
-    `fund` names further addresses (0x...) to own a million ether; not for URLs. An embedded chain
-    continues from what `directory` holds. Raises `L1LaunchError`.
+    `fund` names further addresses (0x...) to own a million ether; not for URLs. `hardfork` is what
+    an anvil is at. An embedded chain continues from what `directory` holds. Raises `L1LaunchError`.
     """
     if kind.startswith(("http://", "https://")):
         return L1Handle(kind, await _reach(kind), "url")
@@ -118,7 +120,7 @@ async def launch_l1(
     keys = [funded_key(index) for index in range(FUNDED_ACCOUNTS)]
     addresses = [*(_address(key) for key in keys), *fund]
     if anvil is not None:
-        command = _anvil_command(anvil, port, chain_id, block_time_s)
+        command = _anvil_command(anvil, port, chain_id, block_time_s, hardfork)
         handle = await _start(KIND_ANVIL, command, directory, port, chain_id)
         await _fund_anvil(handle, addresses)
     else:
@@ -144,12 +146,14 @@ def find_anvil() -> Path | None:
     return Path(on_path) if on_path else None
 
 
-def _anvil_command(anvil: Path, port: int, chain_id: int, block_time_s: float) -> list[str]:
+def _anvil_command(
+    anvil: Path, port: int, chain_id: int, block_time_s: float, hardfork: str
+) -> list[str]:
     return [
         str(anvil),
         *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)),
         *("--block-time", f"{block_time_s:g}", "--slots-in-an-epoch", "1"),
-        *("--hardfork", "osaka", "--accounts", "1", "--silent"),
+        *("--hardfork", hardfork, "--accounts", "1", "--silent"),
     ]
 
 

@@ -121,6 +121,7 @@ def test_the_summary_speaks_of_everything():
         "posters": 2,
         "l1_bytes": 120_000,
         "l1_gas": 500_000,
+        "l1_blobs": 2,
         "receipts": 12,
         "killed": "node-1",
         "resent": 3,
