@@ -31,6 +31,10 @@ class Evm(Protocol):
 
     def transact_raw(self, raw: bytes) -> Outcome: ...
 
+    def mine(self, blocks: int) -> None: ...
+
+    def balance(self, address: bytes) -> int: ...
+
 
 def transact(
     evm: Evm,
@@ -71,6 +75,12 @@ class EmbeddedEvm:
 
     def transact_raw(self, raw: bytes) -> Outcome:
         return self._evm.transact(raw)
+
+    def mine(self, blocks: int) -> None:
+        self._evm.mine(blocks)
+
+    def balance(self, address: bytes) -> int:
+        return self._evm.balance(address)
 
 
 class AnvilEvm:
@@ -123,6 +133,12 @@ class AnvilEvm:
 
     def nonce(self, address: bytes) -> int:
         return int(self._rpc("eth_getTransactionCount", "0x" + address.hex(), "latest"), 16)
+
+    def mine(self, blocks: int) -> None:
+        self._rpc("anvil_mine", hex(blocks))
+
+    def balance(self, address: bytes) -> int:
+        return int(self._rpc("eth_getBalance", "0x" + address.hex(), "latest"), 16)
 
     def _wait_for_receipt(self, identity: str) -> Any:
         deadline = time.monotonic() + 20

@@ -1,6 +1,7 @@
 """An EVM in this process (py-evm, Prague rules), to try the contract on and measure it.
 
-No blocks, no pool, no RPC: signed transactions go in one by one, outcomes come out.
+No pool, no RPC: signed transactions go in one by one, outcomes come out. All happens in one block
+until `mine` lets others pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,9 +53,17 @@ class LocalEvm:
         self._vm: Any = chain.get_vm()
         self._header: Any = self._vm.get_header()
 
+    def mine(self, blocks: int) -> None:
+        """Let so many blocks pass."""
+        self._vm.state.execution_context._block_number += blocks
+
     def nonce(self, address: bytes) -> int:
         """The next nonce of an account."""
         return int(self._vm.state.get_nonce(address))
+
+    def balance(self, address: bytes) -> int:
+        """Wei that an account owns."""
+        return int(self._vm.state.get_balance(address))
 
     def transact(self, raw: bytes) -> Outcome:
         """Run a signed transaction in a block of its own gas; raises ValidationError of eth_utils
