@@ -164,6 +164,8 @@ async def _create(
     """Make keys, genesis, L1, contract and node directories; the layout is written last."""
     if any(plan.directory.iterdir()):
         _refuse_foreign(plan.directory)
+    if plan.data != CALLDATA and plan.l1 in ("none", "embedded"):
+        raise TestnetError(f"--data {plan.data} needs an L1 that takes blobs, as --l1 anvil does")
     with progress.stage("keys and genesis") as stage:
         members = await asyncio.to_thread(
             make_members, plan.directory, plan.nodes, plan.seed, plan.links, _rules(plan)

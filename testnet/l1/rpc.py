@@ -45,7 +45,6 @@ class EthereumRpc:
             "eth_blockNumber": lambda: quantity(chain.head.block_number),
             "eth_gasPrice": lambda: quantity(chain.next_base_fee() + DEFAULT_TIP),
             "eth_maxPriorityFeePerGas": lambda: quantity(DEFAULT_TIP),
-            "eth_blobBaseFee": lambda: quantity(1),
             "eth_feeHistory": self._fee_history,
             "eth_getBlockByNumber": self._block_by_number,
             "eth_getBlockByHash": self._block_by_hash,
