@@ -10,8 +10,8 @@
     the smaller side: signers added up, or absentees taken off the sum.
 
     A record has five words: the key as an EIP-2537 point, and the identity. A coordinate fills
-    only the lower half of its first word: above the x coordinate stand the member's weight (64
-    bits) and its number in the registry (64 bits, uppermost). So equal code is an equal committee.
+    only the lower half of its first word: above the x coordinate stand the member's number in the
+    registry (64 bits) and its weight (64 bits, uppermost). So equal code is an equal committee.
 """
 
 import bls
@@ -60,20 +60,20 @@ def record_of(number: uint256, weight: uint256, identity: bytes32, key: uint256[
     @dev A member's record: its number in the registry, its weight, and who it is.
     """
     return [
-        number << 192 | weight << 128 | key[0], key[1], key[2], key[3], convert(identity, uint256)
+        weight << 192 | number << 128 | key[0], key[1], key[2], key[3], convert(identity, uint256)
     ]
 
 
 @pure
 @internal
 def number_in(record: uint256[5]) -> uint256:
-    return record[0] >> 192
+    return record[0] >> 128 & MAX_U64
 
 
 @pure
 @internal
 def weight_in(record: uint256[5]) -> uint256:
-    return record[0] >> 128 & MAX_U64
+    return record[0] >> 192
 
 
 @pure
@@ -233,7 +233,7 @@ def _sum(account: address, members: uint256) -> (uint256[4], uint256):
             break
         if remaining & 1 != 0:
             member: uint256[4] = self._key(account, record_at)
-            weight += member[0] >> 128 & MAX_U64
+            weight += member[0] >> 192
             member[0] &= LOW_HALF
             key = bls.add(key, member)
         remaining >>= 1

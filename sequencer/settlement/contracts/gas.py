@@ -1,4 +1,4 @@
-"""What a batch costs on L1: `python -m sequencer.settlement.contracts.gas` prints a table.
+"""What things cost on L1: `python -m sequencer.settlement.contracts.gas` prints two tables.
 
 Measured on py-evm (Prague rules) with real keys and signatures, by whole transactions. Its BLS
 precompiles are slow but charge what they should; the larger committees take a while.
@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from consensus.bls import BlsCrypto, KeySigner, new_bls_secret
 from consensus.committee import Committee, Member
-from consensus.types import bitmap_of
-from sequencer.settlement import abi
+from consensus.types import CommitCertificate, bitmap_of
+from sequencer.settlement import abi, registry_abi
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, BatchHeader
 from sequencer.settlement.contracts.evm import CHAIN_ID, LocalEvm, Outcome
 from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
@@ -21,6 +21,9 @@ SIZES: Final = (4, 16, 64, 100)
 GAS_LIMIT: Final = 12_000_000
 KEY: Final = b"\x07" * 32
 CHAIN: Final = b"\x01" * 32
+NEWCOMER: Final = b"\x02" * 32
+ADDRESS: Final = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+"""A multiaddr of a usual length (87 bytes)."""
 
 
 class Measurement:
@@ -39,7 +42,7 @@ class Measurement:
             Member(index.to_bytes(32, "big"), signer.bls_key)
             for index, signer in enumerate(self._signers)
         ]
-        settings = RegistrySettings(owner=self._sender)
+        settings = RegistrySettings(self._sender, activation_blocks=0, min_epoch_blocks=0)
         arguments = encode_constructor(CHAIN, Committee(0, tuple(members)), settings)
         outcome = self._transact(b"", abi.load_contract().bytecode + arguments)
         self.deployment_gas = outcome.gas_used
@@ -57,6 +60,34 @@ class Measurement:
         outcome = self._transact(self._contract, calldata)
         self._number += 1
         return outcome.gas_used
+
+    def register(self) -> int:
+        """The gas of registering another member."""
+        self._transact(self._contract, registry_abi.allow_call(self._sender, True))
+        signer = KeySigner(new_bls_secret(b"newcomer".rjust(32)), bytes(32))
+        message = registry_abi.binding_message(
+            CHAIN, CHAIN_ID, self._contract, self._sender, NEWCOMER, signer.bls_key
+        )
+        calldata = registry_abi.register_call(
+            NEWCOMER, signer.bls_key, signer.prove_possession(), signer.sign(message), ADDRESS
+        )
+        return self._transact(self._contract, calldata).gas_used
+
+    def snapshot(self) -> int:
+        """The gas of fixing the members of the next epoch."""
+        return self._transact(self._contract, registry_abi.snapshot_call()).gas_used
+
+    def advance(self, signers: int) -> int:
+        """The gas of installing them, signed by the first `signers` members."""
+        pending = self._transact(self._contract, abi.selector("pending")).output
+        digest, block_id = pending[32:64], bytes(32)
+        message = CommitCertificate.signed_bytes(CHAIN, 0, 1, 1, block_id, digest)
+        signature = BlsCrypto().aggregate([each.sign(message) for each in self._signers[:signers]])
+        assert signature is not None
+        bitmap = bitmap_of(list(range(signers)), len(self._signers))
+        certificate = CommitCertificate(0, 1, 1, block_id, digest, bitmap, signature)
+        calldata = registry_abi.advance_call(certificate)
+        return self._transact(self._contract, calldata).gas_used
 
     def _header(self, data: bytes) -> BatchHeader:
         from eth_hash.auto import keccak
@@ -109,11 +140,28 @@ def row(size: int, precompiles: Mapping[bytes, Any] = _SLOW) -> str:
     return f"| {size} | " + " | ".join(f"{amount:,}" for amount in gas) + " |"
 
 
+REGISTRY_HEAD: Final = """\
+| members | register one | snapshot | advance, a quorum signed |
+|--:|--:|--:|--:|"""
+
+
+def registry_row(size: int, precompiles: Mapping[bytes, Any] = _SLOW) -> str:
+    """A line of the table of the registry: a committee of `size` gets one member more."""
+    measurement = Measurement(size, precompiles)
+    gas = (
+        measurement.register(),
+        measurement.snapshot(),
+        measurement.advance(2 * size // 3 + 1),
+    )
+    return f"| {size} | " + " | ".join(f"{amount:,}" for amount in gas) + " |"
+
+
 def main() -> int:
-    """Prints the table, in Markdown."""
-    print(HEAD)
-    for size in SIZES:
-        print(row(size), flush=True)
+    """Prints the tables, in Markdown."""
+    for head, line in ((HEAD, row), (f"\n{REGISTRY_HEAD}", registry_row)):
+        print(head)
+        for size in SIZES:
+            print(line(size), flush=True)
     return 0
 
 
