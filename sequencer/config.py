@@ -18,6 +18,7 @@ MAX_FILE_BYTES: Final = 1 << 20
 MAX_PEERS: Final = 128
 """Peers that `network.peers` may name."""
 POLICIES: Final = ("ethereum", "opaque")
+KEEP_ALL: Final = "all"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 Section = TypeVar("Section")
@@ -129,6 +130,21 @@ class NamespaceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """How much of the log this node keeps.
+
+    keep  "all", or how many heights below its head; batches that are not final on the L1 stay
+    """
+
+    keep: str | int = KEEP_ALL
+
+    @property
+    def heights(self) -> int | None:
+        """How many heights are kept; None for all of them."""
+        return self.keep if isinstance(self.keep, int) else None
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """What is written to the standard error."""
 
@@ -147,6 +163,7 @@ class NodeConfig:
     pool: PoolConfig = field(default_factory=PoolConfig)
     namespaces: Mapping[int, NamespaceConfig] = field(default_factory=dict)
     log: LogConfig = field(default_factory=LogConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
 
     @classmethod
     def load(cls, directory: Path) -> "NodeConfig":
@@ -189,12 +206,29 @@ class NodeConfig:
         found += self._bad_numbers()
         for number, namespace in self.namespaces.items():
             found += _bad_namespace(number, namespace)
+        found += self._bad_history(rules)
         if rules is not None and self.pool.seal_bytes > rules.max_collection_bytes:
             found.append(
                 f"pool.seal_bytes is {self.pool.seal_bytes}, the genesis allows collections of "
                 f"{rules.max_collection_bytes}"
             )
         return found
+
+    def _bad_history(self, rules: Rules | None) -> list[str]:
+        keep, heights = self.history.keep, self.history.heights
+        if heights is None:
+            return [] if keep == KEEP_ALL else [f'history.keep is {keep!r}, not "all" or a number']
+        if heights < 1:
+            return [f"history.keep is {heights}, it has to be at least 1"]
+        if rules is None:
+            return []
+        least = rules.duplicate_window_heights + rules.digest_window_heights
+        if heights >= least:
+            return []
+        return [
+            f"history.keep is {heights}; the genesis looks back {least} heights "
+            "(duplicate_window_heights and digest_window_heights), so less cannot be kept"
+        ]
 
     def dump(self) -> str:
         """TOML text that `parse` reads back as this."""
@@ -278,7 +312,7 @@ def _section(
             values[key] = _section(types[key], value, name, found, {})
         elif types[key] == Strings and _are_strings(value):
             values[key] = tuple(value)
-        elif type(value) is not types[key]:
+        elif type(value) not in _CHOICES.get(types[key], (types[key],)):
             found.append(f"{name} is {value!r}, it has to be {_KINDS[types[key]]}")
         else:
             values[key] = value
@@ -290,7 +324,10 @@ def _are_strings(value: object) -> bool:
 
 
 Strings = tuple[str, ...]
+StringOrNumber = str | int
+_CHOICES: Final[dict[object, tuple[type, ...]]] = {StringOrNumber: (str, int)}
 _KINDS: Final[dict[object, str]] = {
+    StringOrNumber: "a string in quotes or a whole number",
     Strings: "a list of strings",
     str: "a string in quotes",
     int: "a whole number",

@@ -23,6 +23,7 @@ import orjson
 
 from consensus.safety import SafetyRecord, Watermarks
 from sequencer.config import ConfigError, read_bounded
+from sequencer.history import first_record
 from sequencer.keys import KEYS_DIRECTORY, write_private
 from sequencer.store.schema import META_SAFETY, Table
 from sequencer.store.seam import Store, WriteBatch
@@ -168,7 +169,7 @@ def require_memory(
             "lost, wait until the other members have committed new blocks and start once with "
             "--after-data-loss"
         )
-    record = SafetyRecord.decode(saved) if saved else SafetyRecord.initial(chain_id)
+    record = SafetyRecord.decode(saved) if saved else first_record(store, chain_id)
     raised = record.raised(marks) if marks is not None else record
     if saved is None or raised != record:
         writes = WriteBatch()

@@ -76,14 +76,46 @@ def first_record(store: Store, chain_id: bytes) -> SafetyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What may go: everything `keep` heights below the head, but nothing above `settled()`."""
+    """What may go: everything `keep` heights below the head, and nothing above `settled()`."""
 
     keep: int
-    settled: Callable[[], int]
+    settled: Callable[[], int] | None = None
 
     def target(self, head: int) -> int:
         """The highest height that may go."""
-        return min(head - self.keep, self.settled())
+        oldest = head - self.keep
+        return oldest if self.settled is None else min(oldest, self.settled())
+
+
+class FinalHeight:
+    """Up to where the log may go: what is not final on the L1 may have to be posted, and whoever
+    begins with a snapshot needs the windows below the newest batch. -1 while nothing is final.
+
+    `final` is the newest final batch that is held here (0: none), `last_position` that of a batch.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rules: "Rules",
+        final: Callable[[], int],
+        last_position: Callable[[int], int],
+    ) -> None:
+        self._store = store
+        self._margin = windows(rules) + 1
+        self._final = final
+        self._last_position = last_position
+        self._known = (0, -1)
+
+    def __call__(self) -> int:
+        """The height."""
+        number = self._final()
+        if number != self._known[0]:
+            position = self._last_position(number)
+            row = self._store.range(Table.POSITIONS, _u64(max(0, position)), 1, reverse=True)
+            height = int.from_bytes(row[0][1], "big") if row and position >= 0 else 0
+            self._known = (number, height - self._margin)
+        return self._known[1]
 
 
 def beyond(entries: Sequence[LogEntry], root: bytes, certified: bytes) -> Sequence[LogEntry]:

@@ -30,6 +30,7 @@ from sequencer.collection import Collection
 from sequencer.epochs import Epochs
 from sequencer.guest import Guest
 from sequencer.handover import Handover
+from sequencer.history import first_record
 from sequencer.ledger import AppliedBlock, Ledger
 from sequencer.messages import (
     GUESTS_MAY_SAY,
@@ -74,7 +75,8 @@ class Node:
         self._now = now
         self.ledger = Ledger(store, setup.chain_id, setup.rules)
         saved = store.get(Table.META, META_SAFETY)
-        record = SafetyRecord.decode(saved) if saved else SafetyRecord.initial(setup.chain_id)
+        first = first_record(store, setup.chain_id)
+        record = SafetyRecord.decode(saved) if saved else first
         self.epochs = Epochs(store, setup.committee, setup.chain_id, setup.crypto, record.epoch)
         self._handover = Handover(self.epochs, setup.rules.base_timeout_ms)
         self.peers = Peers(self.committee, setup.identity, setup.peer_of)

@@ -118,6 +118,7 @@ class RunningNode:
             "epoch": replica.committee.epoch,
             "round": replica.round,
             "leader": replica.leader,
+            "first_height": self.ledger.base.height + 1,
             "height": head.height,
             "highest_height": max(replica.head.height, head.height),
             "transactions": head.next_position,
@@ -243,7 +244,15 @@ class RunningNode:
         status = self.status()
         gauge = self._observer.gauge
         gauge("ready", "1 while this member is in step with the committee", status["ready"])
-        shown = ("round", "height", "highest_height", "transactions", "pending_bytes", "peers_up")
+        shown = (
+            "round",
+            "first_height",
+            "height",
+            "highest_height",
+            "transactions",
+            "pending_bytes",
+            "peers_up",
+        )
         for name in shown:
             gauge(name, f"{name} as in seq_status", status[name])
         gauge("safe_height", "Highest height that is posted on L1", status["safe_height"])

@@ -24,6 +24,7 @@ from sequencer.committing import Committer
 from sequencer.config import ConfigError, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from sequencer.guard import require_memory
+from sequencer.history import FinalHeight, Retention
 from sequencer.keyring import KeyRing
 from sequencer.keys import NodeKeys, load_keys
 from sequencer.limits import PoolLimits
@@ -180,12 +181,28 @@ class Runtime:
             self._wake,
             now,
         )
+        self._retain(settling)
         running.network_statistics = self._mesh.statistics
         self._node.on_applied = running.on_applied
         self._node.on_notice = self._observer.notice
         self._node.on_invalid = self._observer.invalid
         self._node.on_epoch = self._on_epoch
         return running
+
+    def _retain(self, settling: Settling | None) -> None:
+        """How much of the log is kept, as node.toml says."""
+        ledger, heights = self._node.ledger, self._config.history.heights
+        if heights is None:
+            return
+        settled = None
+        if settling is not None:
+            settled = FinalHeight(
+                self._store,
+                self._genesis.rules,
+                lambda: settling.final_here,
+                settling.last_position,
+            )
+        ledger.retention = Retention(heights, settled)
 
     # ------------------------------------------------------------------ life
 

@@ -7,9 +7,12 @@ again; it is kept so that receipts can name their L1 transaction after a restart
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from consensus.codec import u64
+from consensus.epochs import EpochChange
+from consensus.types import CommitCertificate
 from sequencer.batcher import Batcher
 from sequencer.config import L1Config
 from sequencer.genesis import L1Settings
@@ -28,6 +31,7 @@ from sequencer.settlement.poster_events import (
     Unposted,
 )
 from sequencer.settlement.poster_runner import CertifiedBatch, PosterRunner
+from sequencer.settlement.poster_state import Upkeep, spelled
 from sequencer.settlement.schedule import posting_order, rank
 from sequencer.setup import Setup
 from sequencer.store.schema import META_FINAL, META_POSTER, Table
@@ -53,7 +57,9 @@ class Settling:
         final = store.get(Table.META, META_FINAL)
         self.final = int.from_bytes(final, "big") if final else 0
         self.posted = self._last_posted()
-        self._certified = self.final
+        oldest = store.range(Table.BATCHES, b"", 1)
+        # What is below the oldest batch here was certified before this node's log begins.
+        self._certified = max(self.final, int.from_bytes(oldest[0][0], "big") - 1 if oldest else 0)
         self.alarms: dict[str, str] = {}
         self.takeovers = 0
         """Batches that this member posted because those ranked before it did not."""
@@ -62,7 +68,10 @@ class Settling:
         self.blobs_posted = 0
         """Blobs in which batches were posted, by anybody, since the start."""
         self._mined = 0
+        self._next_number = 1
         self.runner: PosterRunner | None = None
+        self.wake: Callable[[], None] = lambda: None
+        """Called when the batcher may have something to say."""
 
     def begin_epoch(self, size: int, member: int | None) -> None:
         """Another committee posts now; `member` is this node's index in it, None for a follower."""
@@ -76,13 +85,26 @@ class Settling:
 
     # ------------------------------------------------------------------ the poster's port
 
+    def on_contract(self, epoch: int, next_number: int) -> None:
+        """The contract at the L1's head takes batch `next_number`, certified in `epoch`."""
+        self._next_number = next_number
+        self._batcher.on_contract_epoch(epoch, next_number)
+        self.wake()
+
     def latest_certified(self) -> int:
-        """The highest number up to which every batch is certified here."""
-        while True:
-            following = self._batcher.batch(self._certified + 1)
-            if following is None or not following.certified:
-                return self._certified
-            self._certified += 1
+        """The highest number up to which every batch is certified here; what the contract has taken
+        already counts as certified."""
+        return self._batcher.certified_up_to(max(self.final, self._next_number - 1))
+
+    def header_epoch(self, number: int) -> int | None:
+        """The epoch in the header of a closed batch."""
+        header = self.header(number)
+        return header.epoch if header else None
+
+    def handover(self, epoch: int) -> CommitCertificate | None:
+        """What ended an epoch; None as long as it has not ended here."""
+        value = self._store.get(Table.EPOCHS, u64(epoch + 1))
+        return EpochChange.decode(value).certificate if value is not None else None
 
     def certified(self, number: int) -> CertifiedBatch | None:
         """A certified batch."""
@@ -112,7 +134,7 @@ class Settling:
                 self._put(Table.META, META_FINAL, u64(self.final))
             case StageChanged():
                 self._count(notice)
-                logger.info("batch %d: %s %s", notice.number, notice.stage.value, notice.why)
+                logger.info("%s: %s %s", spelled(notice.job), notice.stage.value, notice.why)
             case Alarm():
                 if notice.topic not in self.alarms:
                     logger.warning("%s: %s", notice.topic, notice.text)
@@ -137,10 +159,12 @@ class Settling:
         logger.warning("an L1 reorganisation took batch %d and all after it out again", number)
 
     def _count(self, change: StageChanged) -> None:
+        if isinstance(change.job, Upkeep):
+            return
         self.overtaken += change.stage is Stage.TAKEN_OVER
-        if change.stage is Stage.MINED and change.number > self._mined:
-            self._mined = change.number  # a reorg may have it mined again
-            self.takeovers += self._rank(change.number) > 0
+        if change.stage is Stage.MINED and change.job > self._mined:
+            self._mined = change.job  # a reorg may have it mined again
+            self.takeovers += self._rank(change.job) > 0
 
     def _rank(self, number: int) -> int:
         return rank(self._chain_id, number, self.size, self.member)

@@ -242,3 +242,25 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     file.write_text("x = 1")
     with pytest.raises(ConfigError, match=f"{tmp_path}/node.toml: there is no setting x"):
         NodeConfig.load(tmp_path)
+
+
+def test_history_is_kept_whole_or_for_so_many_heights() -> None:
+    assert NodeConfig().history.heights is None
+    assert NodeConfig.parse('[history]\nkeep = "all"').history.heights is None
+    config = NodeConfig.parse("[history]\nkeep = 9000")
+    assert config.history.heights == 9_000
+    assert NodeConfig.parse(config.dump()) == config
+    assert wrong("[history]\nkeep = true") == (
+        "history.keep is True, it has to be a string in quotes or a whole number",
+    )
+    assert wrong('[history]\nkeep = "9000"') == ("history.keep is '9000', not \"all\" or a number",)
+    assert wrong("[history]\nkeep = 0") == ("history.keep is 0, it has to be at least 1",)
+
+
+def test_history_reaches_as_far_back_as_the_rules_look() -> None:
+    rules = Rules(duplicate_window_heights=1_000, digest_window_heights=100)
+    assert NodeConfig.parse("[history]\nkeep = 1100").violations(rules) == []
+    assert NodeConfig.parse("[history]\nkeep = 1099").violations(rules) == [
+        "history.keep is 1099; the genesis looks back 1100 heights (duplicate_window_heights and "
+        "digest_window_heights), so less cannot be kept"
+    ]
