@@ -15,10 +15,12 @@ from sequencer.cli.options import (
     password_option,
     read_password,
 )
+from sequencer.cli.values import parse_registry
 
 if TYPE_CHECKING:
     from consensus.rules import Rules
     from sequencer.genesis import Genesis, GenesisMember, L1Settings
+    from sequencer.settlement.registry_abi import RegistrySettings
 
 MAINNET = 1
 
@@ -122,6 +124,14 @@ def _rules(texts: tuple[str, ...]) -> "Rules":
     show_default=True,
     help="Where batches are posted: `either` takes what costs less; `blobs` may be larger.",
 )
+@click.option(
+    "--registry",
+    "rules",
+    multiple=True,
+    metavar="SETTING=VALUE",
+    help="A rule of membership other than the default, as in by_stake=true, min_stake=32ether, "
+    "owner=0x.., min_members=4 (docs/operators.md); repeat it.",
+)
 @click.option("--yes-mainnet", is_flag=True, help="Needed for chain id 1: it costs real money.")
 @directory_option
 @password_option
@@ -130,17 +140,19 @@ def deploy(
     url: str,
     finality: str,
     data: str,
+    rules: tuple[str, ...],
     yes_mainnet: bool,
     directory: Path,
     password_file: Path | None,
 ) -> None:
     """Deploy the contract with the genesis committee, paid by the L1 account of --dir.
 
-    Writes the L1 section of the genesis; give the completed file to every member.
+    Writes the L1 section of the genesis; give the completed file to every member.  Who may join
+    later is decided by an allow-list, which the deployer owns, or with by_stake=true by stakes.
     """
     from sequencer.config import ConfigError
     from sequencer.genesis import Genesis
-    from sequencer.keys import load_keys
+    from sequencer.keys import l1_address, load_keys
     from sequencer.settlement.client import SettlementError
 
     try:
@@ -149,7 +161,8 @@ def deploy(
             raise CommandError(f"{file} names a contract already: 0x{found.l1.contract.hex()}")
         _check_before_paying(found, file, url, finality, data)
         l1_key = load_keys(directory, read_password(password_file)).l1_key
-        l1 = asyncio.run(_deploy(found, url, l1_key, finality, data, yes_mainnet))
+        settings = parse_registry(rules, l1_address(l1_key))
+        l1 = asyncio.run(_deploy(found, url, l1_key, finality, data, settings, yes_mainnet))
         completed = Genesis.parse(found.with_l1(l1).dump())
     except (ConfigError, SettlementError, ValueError) as error:
         raise CommandError(str(error)) from None
@@ -175,13 +188,19 @@ def _check_before_paying(found: "Genesis", file: Path, url: str, finality: str, 
 
 
 async def _deploy(
-    found: "Genesis", url: str, l1_key: bytes, finality: str, data: str, yes_mainnet: bool
+    found: "Genesis",
+    url: str,
+    l1_key: bytes,
+    finality: str,
+    data: str,
+    settings: "RegistrySettings",
+    yes_mainnet: bool,
 ) -> "L1Settings":
     from sequencer.genesis import L1Settings
     from sequencer.settlement.abi import load_contract
     from sequencer.settlement.account import L1Account
     from sequencer.settlement.ethereum import deploy, fetch_l1_chain_id, require_blobs
-    from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
+    from sequencer.settlement.registry_abi import encode_constructor
 
     chain_id = await fetch_l1_chain_id(url)
     if chain_id == MAINNET and not yes_mainnet:
@@ -189,7 +208,6 @@ async def _deploy(
     if data != "calldata":
         await require_blobs(url)
     account = L1Account(l1_key, chain_id)
-    settings = RegistrySettings(owner=account.address)
     arguments = encode_constructor(found.chain_id, found.committee, settings)
     contract, block = await deploy(url, account, load_contract().bytecode + arguments)
     return L1Settings(chain_id, contract, block, finality, data)
