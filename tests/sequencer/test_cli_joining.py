@@ -278,7 +278,9 @@ def test_a_wrong_password_and_none_are_sentences(network: Network) -> None:
 
 def test_a_nonce_that_the_poster_takes_is_no_obstacle(network: Network) -> None:
     """While the L1 stands still, a dearer transaction with the same nonce replaces ours."""
-    home = network.home("heidi")
+    home = network.home("ivan")
+    allow(network, "ivan")
+    good(*join(home, port=9300), **ENV)
     key = load_keys(home, PASSWORD).l1_key
     genesis = orjson.loads((home / "genesis.json").read_bytes())
     contract = bytes.fromhex(genesis["l1"]["contract"][2:])
