@@ -14,6 +14,7 @@ Bottom up, each module using only those before it:
 - `noise`        who is at the other end, and the encrypted records
 - `yamux`        many streams with flow control over one connection (a machine without I/O)
 - `handshake`    from an accepted socket to an authenticated, encrypted channel
+- `dialing`      from an address, or a name, to a connected socket
 - `connection`   one authenticated connection and its streams on asyncio
 - `protocols`    ping and identify
 - `inbox`        what has arrived, and in which order the core gets it

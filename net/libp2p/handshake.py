@@ -99,12 +99,17 @@ class Upgraded:
 
 async def upgrade_outbound(raw: RawStream, noise: Noise, peer: PeerId) -> Upgraded:
     """Shake hands with `peer`, which we dialled; PeerError or StreamEnded if it fails."""
-    if not await multistream.propose(raw, NOISE):
-        raise PeerError(Reason.HANDSHAKE_FAILED, "the other end does not speak noise")
-    secured = _SecuredStream(raw, await noise.initiate(raw, peer))
+    secured = _SecuredStream(raw, await secure_outbound(raw, noise, peer))
     if not await multistream.propose(secured, YAMUX):
         raise PeerError(Reason.HANDSHAKE_FAILED, "the other end does not speak yamux")
     return secured.upgraded()
+
+
+async def secure_outbound(raw: RawStream, noise: Noise, peer: PeerId) -> SecureChannel:
+    """The first half of that: `peer` has proved to be there."""
+    if not await multistream.propose(raw, NOISE):
+        raise PeerError(Reason.HANDSHAKE_FAILED, "the other end does not speak noise")
+    return await noise.initiate(raw, peer)
 
 
 async def upgrade_inbound(

@@ -28,9 +28,16 @@ from functools import partial
 from typing import Any, TypeVar
 
 from net.libp2p.connection import Connection, ProtocolHandler
+from net.libp2p.dialing import Address, connect
 from net.libp2p.errors import PeerError, Reason, StreamEnded
 from net.libp2p.framing import encode_frame
-from net.libp2p.handshake import RawStream, Upgraded, upgrade_inbound, upgrade_outbound
+from net.libp2p.handshake import (
+    RawStream,
+    Upgraded,
+    secure_outbound,
+    upgrade_inbound,
+    upgrade_outbound,
+)
 from net.libp2p.identity import Identity
 from net.libp2p.inbox import Inbox
 from net.libp2p.link import CHANNEL_PROTOCOLS, Link
@@ -53,7 +60,6 @@ logger = logging.getLogger(__name__)
 MAX_DRAIN_EVENTS = 65_536
 _FAREWELL_S = 0.25
 
-Address = tuple[str, int]
 T = TypeVar("T")
 
 
@@ -72,7 +78,7 @@ class Mesh:
         self._addresses: dict[PeerId, Address | None] = dict(peers)
         self._options = options
         self.on_own_identity: Callable[[str], None] = lambda _: None
-        """Called with an address from which another process has shown my own key."""
+        """Called with the address from which another process has shown my own key."""
         self._counters: Counter[str] = Counter()
         self._inbox = Inbox()
         self._links: dict[PeerId, Link] = {}
@@ -147,6 +153,23 @@ class Mesh:
                 return await question(link.connection)
         except (PeerError, StreamEnded, TimeoutError) as error:
             raise ConnectionError(f"{peer} did not answer: {error!r}") from None
+
+    async def has_double_at(self, address: Address) -> bool:
+        """Whether another process with my key listens at `address`, such as my published one.
+
+        If so the other one hears `on_own_identity`; False also when nobody can be asked.
+        """
+        assert self._noise is not None
+        raw = RawStream()
+        try:
+            async with asyncio.timeout(self._options.dial_timeout_s):
+                await connect(raw, address, self._options.dial_timeout_s)
+                channel = await secure_outbound(raw, self._noise, self.local_peer)
+        except (OSError, PeerError, StreamEnded, TimeoutError):
+            return False
+        finally:
+            raw.fail(StreamEnded("all is known"))
+        return channel.static_key != self._noise.static_key
 
     # -- life
 
@@ -252,8 +275,7 @@ class Mesh:
         self._counters["dials"] += 1
         try:
             async with asyncio.timeout(self._options.dial_timeout_s):
-                loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: raw, *address)
+                await connect(raw, address, self._options.dial_timeout_s)
                 return self._adopt(await upgrade_outbound(raw, self._noise, peer), True)
         except Exception as error:
             self._count_refusal("dial", peer, error)

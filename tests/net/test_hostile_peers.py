@@ -215,8 +215,11 @@ async def test_who_finds_no_place_is_refused_before_a_muxer_exists() -> None:
 
 
 async def test_nobody_connects_as_the_node_itself(honest: list[Mesh]) -> None:
+    heard: list[str] = []
+    honest[0].on_own_identity = heard.append
     intruder = await Intruder.authenticated(honest[0], identities(2)[0])
     await assert_refused(intruder, honest[0], "own_identity")
+    assert heard == [str(intruder.writer.get_extra_info("sockname"))]
 
 
 async def test_a_listener_who_is_somebody_else_is_not_talked_to() -> None:
