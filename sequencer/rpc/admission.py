@@ -6,6 +6,7 @@ namespace in node.toml decides, `opaque` where it says nothing.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from sequencer.collection import transaction_id
@@ -110,6 +111,19 @@ class Admission:
         self._submit(transactions)
         for namespace, raw, admitted in signed:
             self._senders.admitted(namespace, raw, admitted)
+
+    def allows(self, transactions: Sequence[tuple[int, bytes]]) -> bool:
+        """Whether these (namespace, bytes) would be admitted, for a follower's clients."""
+        try:
+            for namespace, transaction in transactions:
+                if self.settings(namespace).policy == "ethereum":
+                    admitted = self._check_ethereum(namespace, transaction)
+                    self._check_nonce(namespace, admitted)
+                else:
+                    self._check_opaque(transaction)
+        except RpcError:
+            return False
+        return True
 
     def _check_opaque(self, transaction: bytes) -> None:
         try:
