@@ -21,13 +21,12 @@ from heapq import nsmallest
 from typing import TypeAlias
 
 from consensus.bls import Crypto, Signer
-from consensus.codec import SIGNATURE_BYTES, counted, decode_whole, u64
+from consensus.codec import u64
 from consensus.committee import Committee
 from consensus.rules import Rules
-from consensus.types import MAX_BITMAP_BYTES
 from sequencer.batch_votes import BatchVotes, Seat, SeatOf, header_of
 from sequencer.history import beyond
-from sequencer.messages import MAX_HEADER_BYTES, BatchCertificate, BatchVote
+from sequencer.messages import BatchCertificate, BatchVote
 from sequencer.settlement import blobs
 from sequencer.settlement.batch import (
     BATCH_OVERHEAD,
@@ -39,7 +38,8 @@ from sequencer.settlement.batch import (
     uncompressed_size,
 )
 from sequencer.store.schema import Table
-from sequencer.store.seam import Store, WriteBatch
+from sequencer.store.seam import Store
+from sequencer.stored_batch import StoredBatch
 
 WINDOW = 256
 """Batches beyond the newest certified run whose votes are kept; the most that wait for a new
@@ -67,39 +67,6 @@ class Binding:
     l1_chain_id: int
     contract: bytes
     data: str = blobs.CALLDATA
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
-    """A closed batch: header and bytes, and the certificate as soon as there is one."""
-
-    header: bytes
-    data: bytes
-    signers: bytes = b""
-    signature: bytes = b""
-
-    @property
-    def certified(self) -> bool:
-        """Whether a quorum signed it."""
-        return bool(self.signature)
-
-    def encode(self) -> bytes:
-        """Value in the table of batches."""
-        parts = (self.header, self.data, self.signers, self.signature)
-        return b"".join(counted(part) for part in parts)
-
-    @classmethod
-    def decode(cls, value: bytes) -> "StoredBatch":
-        """Inverse of `encode`."""
-        return decode_whole(
-            value,
-            lambda reader: cls(
-                reader.counted(MAX_HEADER_BYTES),
-                reader.counted(blobs.MAX_BLOB_BATCH_BYTES),
-                reader.counted(MAX_BITMAP_BYTES),
-                reader.counted(SIGNATURE_BYTES),
-            ),
-        )
 
 
 @dataclass(slots=True)
@@ -160,6 +127,16 @@ class Batcher:
     def last_closed(self) -> int:
         """The number of the newest closed batch; 0 before the first."""
         return self._next_number - 1
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that batches closed now belong to."""
+        return self._epoch
+
+    def certified_up_to(self, after: int) -> int:
+        """The highest number up to which all closed batches behind `after` are certified."""
+        behind = (number for number in self._uncertified if number > after)
+        return min(behind, default=self._next_number) - 1
 
     @property
     def open_position(self) -> int:
@@ -441,9 +418,3 @@ class Batcher:
 
 def _epoch_of(batch: StoredBatch) -> int:
     return BatchHeader.decode(batch.header).epoch
-
-
-def put_batches(writes: WriteBatch, batches: Sequence[tuple[int, StoredBatch]]) -> None:
-    """Save closed or certified batches."""
-    for number, batch in batches:
-        writes.put(Table.BATCHES, u64(number), batch.encode())

@@ -32,7 +32,7 @@ from consensus.lightclient import verify_commit_proof
 from consensus.safety import SafetyRecord
 from consensus.types import Block, CommitProof, genesis_block
 from sequencer.batch_votes import BatchVotes
-from sequencer.batcher import Batcher, Binding, StoredBatch, put_batches
+from sequencer.batcher import Batcher, Binding
 from sequencer.block_entries import BlockEntries, alias_keys, aliases_of
 from sequencer.collection import Collection, transaction_id
 from sequencer.epochs import Epochs
@@ -50,6 +50,7 @@ from sequencer.settlement.batch import (
 from sequencer.settlement.blobs import MAX_BLOB_BATCH_BYTES
 from sequencer.store.schema import META_BASE, META_FIRST_RECORD, META_HEAD, Table
 from sequencer.store.seam import Store, StoreError, WriteBatch
+from sequencer.stored_batch import StoredBatch, put_batches
 
 if TYPE_CHECKING:
     from sequencer.genesis import Genesis
@@ -301,8 +302,11 @@ class Bootstrap:
 
     # ------------------------------------------------------------------ the end
 
-    def finish(self, proof: CommitProof | None) -> Began:
-        """Nothing follows: the last block has to be final. The genesis needs no proof."""
+    def finish(self, proof: CommitProof | None, links: Sequence[Block] = ()) -> Began:
+        """Nothing follows: the last block has to be final. The genesis needs no proof.
+
+        `links` are headers above the last block up to the one that the proof is of.
+        """
         last = self._parent
         if self._base is None and self.base_height > 0:
             raise BootstrapError("the blocks are missing")
@@ -310,8 +314,9 @@ class Bootstrap:
         if last.height > 0:
             if proof is None:
                 raise BootstrapError("the proof that the last block is final is missing")
-            self._check_proof(last, proof)
-            writes.put(Table.PROOFS, u64(last.height), proof.encode())
+            self._check_proof(last, links, proof)
+            if not links:
+                writes.put(Table.PROOFS, u64(last.height), proof.encode())
             writes.put(Table.META, META_FIRST_RECORD, self._first_record(last).encode())
         epoch = last.epoch if self._change_after(last) is None else last.epoch + 1
         for later in range(epoch + 1, self._committee.epoch + 1):
@@ -326,7 +331,11 @@ class Bootstrap:
             self._last.number if self._last is not None else 0,
         )
 
-    def _check_proof(self, last: Block, proof: CommitProof) -> None:
+    def _check_proof(self, last: Block, links: Sequence[Block], proof: CommitProof) -> None:
+        for link in links:
+            if link.parent_id != last.id:
+                raise BootstrapError("the headers do not lead to the block that is proved")
+            last = link
         if proof.block_id != last.id:
             raise BootstrapError("the proof is of another block than the last one")
         try:

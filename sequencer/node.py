@@ -25,7 +25,7 @@ from consensus.safety import SafetyRecord
 from net.transport import PeerId, Transport
 from sequencer.applying import Applying
 from sequencer.batch_votes import Seat
-from sequencer.batcher import Batcher, BatcherReady, put_batches
+from sequencer.batcher import Batcher, BatcherReady
 from sequencer.collection import Collection
 from sequencer.epochs import Epochs
 from sequencer.guest import Guest
@@ -50,6 +50,7 @@ from sequencer.recovery import open_batcher, recover
 from sequencer.setup import Setup
 from sequencer.store.schema import META_SAFETY, Table
 from sequencer.store.seam import Store, WriteBatch
+from sequencer.stored_batch import put_batches
 from sequencer.voice import Voice
 
 MAX_UNAPPLIED = 512
@@ -126,7 +127,7 @@ class Node:
         signer = None
         if self.me is not None:
             signer = setup.signer_for(self.committee.members[self.me])
-        return Replica(
+        replica = Replica(
             self.committee,
             self.me if signer is not None else None,
             setup.chain_id,
@@ -138,6 +139,9 @@ class Node:
             recovered,
             self._now,
         )
+        if self.me is not None and signer is None:
+            replica.fetcher.remove(self.me)
+        return replica
 
     def _seat_in(self, epoch: int) -> Seat | None:
         """What I am in an epoch that has begun."""

@@ -29,7 +29,6 @@ from consensus.codec import decode_whole, u64
 from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
 from consensus.types import Block, CommitProof
-from sequencer.batcher import StoredBatch
 from sequencer.bootstrap import MAX_BLOCKS_ABOVE_BASE, Began, Bootstrap, BootstrapError
 from sequencer.collection import Collection
 from sequencer.history import Base
@@ -38,6 +37,7 @@ from sequencer.settlement.batch import InvalidBatch, decode_batch
 from sequencer.settlement.blobs import MAX_BLOB_BATCH_BYTES
 from sequencer.store.schema import META_HEAD, Table
 from sequencer.store.seam import Store
+from sequencer.stored_batch import StoredBatch
 
 if TYPE_CHECKING:
     from consensus.rules import Rules

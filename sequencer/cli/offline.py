@@ -212,9 +212,9 @@ def _transactions(
 def _batches(
     store: "LmdbStore", _ledger: "Ledger", first: int | None, limit: int
 ) -> Iterator[dict[str, Any]]:
-    from sequencer.batcher import StoredBatch
     from sequencer.settlement.batch import BatchHeader
     from sequencer.store.schema import Table
+    from sequencer.stored_batch import StoredBatch
 
     start = (first or 1).to_bytes(8, "big")
     for key, value in store.range(Table.BATCHES, start, limit):

@@ -6,13 +6,14 @@ from consensus.committee import Committee, Member
 from consensus.epochs import EpochChange, root_qc
 from consensus.rules import Rules
 from consensus.types import Block, CommitCertificate, CommitProof, QuorumCertificate, genesis_qc
-from sequencer.batcher import Batcher, Binding, put_batches
+from sequencer.batcher import Batcher, Binding
 from sequencer.collection import Collection
 from sequencer.genesis import Genesis, L1Settings
 from sequencer.ledger import AppliedBlock, Ledger
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import Table
 from sequencer.store.seam import Store, WriteBatch
+from sequencer.stored_batch import put_batches
 from tests.sequencer.ordering_node import SIGNER, genesis_of_one
 
 RULES = Rules(

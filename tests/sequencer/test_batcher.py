@@ -9,7 +9,7 @@ from consensus.bls import BlsCrypto, KeySigner, new_bls_secret
 from consensus.committee import Committee, Member
 from consensus.errors import InvalidMessage
 from consensus.rules import Rules
-from sequencer.batcher import WINDOW, Batcher, Binding, StoredBatch, put_batches
+from sequencer.batcher import WINDOW, Batcher, Binding
 from sequencer.messages import BatchCertificate, BatchVote
 from sequencer.settlement.batch import (
     BatchHeader,
@@ -19,6 +19,7 @@ from sequencer.settlement.batch import (
 )
 from sequencer.store.memory import MemoryStore
 from sequencer.store.seam import WriteBatch
+from sequencer.stored_batch import StoredBatch, put_batches
 
 CHAIN = b"c" * 32
 BINDING = Binding(CHAIN, 31337, b"a" * 20)

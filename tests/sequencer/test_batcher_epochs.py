@@ -11,12 +11,13 @@ from consensus.committee import Committee, Member
 from consensus.errors import InvalidMessage
 from consensus.rules import Rules
 from sequencer.batch_votes import Seat
-from sequencer.batcher import WINDOW, Batcher, Binding, StoredBatch, put_batches
+from sequencer.batcher import WINDOW, Batcher, Binding
 from sequencer.messages import BatchCertificate, BatchRequest, BatchVote
 from sequencer.settlement.batch import BatchHeader, LogEntry, next_log_root
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import Table
 from sequencer.store.seam import WriteBatch
+from sequencer.stored_batch import StoredBatch, put_batches
 from testnet.simulation.crypto import StubCrypto, StubSigner
 
 CHAIN = b"c" * 32

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from consensus.epochs import EpochChange
 from sequencer import snapshot
-from sequencer.batcher import StoredBatch
 from sequencer.bootstrap import Began
 from sequencer.collection import Collection, transaction_id
 from sequencer.genesis import Genesis
@@ -22,6 +21,7 @@ from sequencer.store.lmdb import LmdbStore
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import Table
 from sequencer.store.seam import Store, WriteBatch
+from sequencer.stored_batch import StoredBatch
 from tests.sequencer.certified_chain import (
     CRYPTO,
     NEXT_SIGNER,
