@@ -123,10 +123,8 @@ class Node:
 
     def _make_replica(self, recovered: Recovered) -> Replica:
         """Somebody without the key for this epoch watches like somebody who is no member."""
-        setup = self.setup
-        signer = None
-        if self.me is not None:
-            signer = setup.signer_for(self.committee.members[self.me])
+        setup, seat = self.setup, self._seat_in(self.epoch)
+        signer = seat.signer if seat is not None else None
         replica = Replica(
             self.committee,
             self.me if signer is not None else None,
@@ -145,10 +143,8 @@ class Node:
 
     def _seat_in(self, epoch: int) -> Seat | None:
         """What I am in an epoch that has begun."""
-        committee = self.epochs.committee_of(epoch)
-        if committee is None:
-            return None
-        return Seat.of(committee, self.setup.identity, self.setup.signer_for)
+        committee, setup = self.epochs.committee_of(epoch), self.setup
+        return Seat.of(committee, setup.identity, setup.signer_for) if committee else None
 
     # ------------------------------------------------------------------ events
 
