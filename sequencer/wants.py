@@ -100,8 +100,12 @@ class Wants:
 
     def add_source(self, peer: int) -> None:
         """A peer outside the committee that has what was ordered."""
-        if peer not in self._sources:
-            self._sources.append(peer)
+        if peer in self._sources:
+            return
+        self._sources.append(peer)
+        for digest, wanted in self._wanted.items():
+            if self.is_named(digest):
+                wanted.peers.append(peer)
 
     def remove_source(self, peer: int) -> None:
         """It is gone."""

@@ -416,3 +416,81 @@ def test_submitting_is_far_faster_than_the_load_it_has_to_carry() -> None:
         pool.submit(batch, now)
         pool.tick(now)
     assert perf_counter() - begun < 1.0
+
+
+# epochs
+
+
+def test_Ep4_what_is_mine_stays_mine_under_another_index() -> None:
+    pool = make_pool(me=3)
+    pool.submit([(901, b"mine")], now=0)
+    pool.tick(0)
+    pool.on_collection(1, make_collection(1).data, now=0)
+    pending = pool.pending_bytes
+    pool.begin_epoch(1, 4, {3: 1, 1: 0})
+    assert pool.pending_bytes == pending > 0
+    pool.offer_to(0)
+    (offer,) = pool.take().offers
+    assert len(offer[1]) == 1, "the author of the other one needs no offer of it"
+
+
+def test_Ep4_a_member_that_becomes_a_follower_and_a_member_again_keeps_its_own() -> None:
+    pool = make_pool(me=2)
+    pool.submit([(901, b"mine")], now=0)
+    pool.tick(0)
+    pending = pool.pending_bytes
+    pool.begin_epoch(None, 4, {0: 0, 1: 1})
+    assert pool.pending_bytes == pending
+    pool.submit([(901, b"more")], now=1_000)
+    pool.tick(1_000)
+    pending = pool.pending_bytes
+    pool.begin_epoch(0, 5, {0: 1, 1: 2})
+    assert pool.pending_bytes == pending
+    assert pool.has_work()
+
+
+def test_Ep4_what_a_departed_member_gave_can_still_be_ordered() -> None:
+    pool = make_pool(me=0)
+    gone, stays = make_collection(1), make_collection(2)
+    pool.on_collection(3, gone.data, now=0)
+    pool.on_collection(1, stays.data, now=0)
+    pool.begin_epoch(0, 3, {0: 0, 1: 2})
+    assert set(pool.select((), 10, 1 << 20)) == {gone.digest, stays.digest}
+    pool.on_committed(1, [gone.digest, stays.digest])
+    assert not pool.has_work()
+
+
+def test_Ep4_what_was_wanted_is_asked_of_the_new_members_and_offers_lapse() -> None:
+    pool = make_pool(me=0)
+    named, offered = make_collection(1).digest, make_collection(2).digest
+    pool.want([named], (3,), now=0)
+    pool.on_offer(2, [offered], now=0)
+    pool.take()
+    pool.begin_epoch(4, 5, {0: 4})
+    pool.add_source(2_000)
+    asked = set()
+    for now in range(0, 30_000, 100):
+        pool.tick(now)
+        for peer, digests in pool.take().requests:
+            assert digests == (named,)
+            asked.add(peer)
+    assert asked == {0, 1, 2, 3, 2_000}
+    pool.want([offered], (), now=30_000)
+    pool.tick(40_000)
+    assert pool.is_named(offered)
+
+
+def test_a_guest_that_left_is_asked_no_more_and_its_collections_stay() -> None:
+    pool = make_pool(me=0)
+    given = make_collection(1)
+    pool.add_source(2_000)
+    pool.on_collection(2_000, given.data, now=0)
+    pool.forget(2_000)
+    pool.forget(2_000)
+    pool.want([make_collection(2).digest], (), now=0)
+    asked = set()
+    for now in range(0, 20_000, 100):
+        pool.tick(now)
+        asked |= {peer for peer, _ in pool.take().requests}
+    assert asked == {1, 2, 3}
+    assert pool.select((), 10, 1 << 20) == (given.digest,)
