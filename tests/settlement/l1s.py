@@ -5,12 +5,20 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import rlp
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from sequencer.settlement.blobs import (
+    BLOB_TRANSACTION,
+    Sidecar,
+    empty_sidecar,
+    with_sidecar,
+)
 from sequencer.settlement.contracts.evm import CHAIN_ID, LocalEvm, Outcome
 from testnet.l1.precompiles import NATIVE_BLS_PRECOMPILES
 
@@ -20,6 +28,12 @@ ACCOUNTS: list[LocalAccount] = [Account.from_key(bytes([7, number]) * 16) for nu
 
 def address_of(account: LocalAccount) -> bytes:
     return bytes.fromhex(account.address[2:])
+
+
+def zeros(count: int) -> Sidecar:
+    """So many blobs of zeros."""
+    one = empty_sidecar(cells=True)
+    return Sidecar(one.blobs * count, one.commitments * count, one.proofs * count, one.cells)
 
 
 class Evm(Protocol):
@@ -45,6 +59,7 @@ def transact(
     gas: int = GAS_LIMIT,
     value: int = 0,
     authorizations: list[Any] | None = None,
+    blob_hashes: Sequence[bytes] = (),
 ) -> Outcome:
     """Sign and run a transaction; an empty `to` creates a contract."""
     transaction: dict[str, Any] = {
@@ -59,6 +74,9 @@ def transact(
     }
     if authorizations is not None:
         transaction["authorizationList"] = authorizations
+    if blob_hashes:
+        transaction |= {"blobVersionedHashes": list(blob_hashes), "maxFeePerBlobGas": 10**9}
+        transaction["type"] = BLOB_TRANSACTION
     return evm.transact_raw(bytes(account.sign_transaction(transaction).raw_transaction))
 
 
@@ -148,6 +166,9 @@ class AnvilEvm:
         return receipt
 
     def transact_raw(self, raw: bytes) -> Outcome:
+        """A blob transaction may name only blobs of zeros: they come here, with their proofs."""
+        if raw[0] == BLOB_TRANSACTION:
+            raw = with_sidecar(raw, zeros(len(rlp.decode(raw[1:])[10])))
         identity = self._rpc("eth_sendRawTransaction", "0x" + raw.hex())
         receipt = self._wait_for_receipt(identity)
         trace = self._rpc("debug_traceTransaction", identity, {"tracer": "callTracer"})
