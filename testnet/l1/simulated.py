@@ -410,6 +410,19 @@ class SimulatedClient:
         raise InvalidAnswer("header not found")
 
 
+class SimulatedBeacon:
+    """The blobs that came with transactions. Stands for `BeaconClient`."""
+
+    def __init__(self, l1: SimulatedL1) -> None:
+        self._l1 = l1
+
+    async def blobs(
+        self, place: Accepted, timestamp_s: int, versioned_hashes: Sequence[bytes]
+    ) -> tuple[bytes, ...]:
+        """These blobs."""
+        return tuple(self._l1.blobs[wanted] for wanted in versioned_hashes)
+
+
 def _all(blocks: Iterable[SimulatedBlock]) -> Iterable[tuple[SimulatedTransaction, bool]]:
     for block in blocks:
         yield from block.transactions

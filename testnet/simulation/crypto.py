@@ -7,6 +7,8 @@ add up like points: any grouping, any order, and a signer counted twice counts t
 from collections.abc import Sequence
 from hashlib import sha256
 
+from sequencer.settlement.blobs import G1_BYTES, Sidecar, encode_blobs
+
 MODULUS = 2**256
 BLS_PREFIX = b"stub".ljust(64, b"\0")
 IDENTITY_PREFIX = b"stub".ljust(32, b"\0")
@@ -31,10 +33,10 @@ def _encoded(number: int) -> bytes:
 
 
 class StubSigner:
-    """A member's two keys; `secret` is any bytes of its own."""
+    """A member's two keys; `secret` is any bytes of its own. The BLS key may rotate."""
 
-    def __init__(self, secret: bytes) -> None:
-        self.bls_key = bls_key(secret)
+    def __init__(self, secret: bytes, rotation: int = 0) -> None:
+        self.bls_key = bls_key(secret + b"/%d" % rotation if rotation else secret)
         self.identity = identity_key(secret)
 
     def sign(self, message: bytes) -> bytes:
@@ -77,3 +79,22 @@ class StubCrypto:
         if any(len(item) != 96 or item[:64] != BLS_PREFIX for item in signatures):
             return None
         return _encoded(sum([int.from_bytes(item[64:], "big") for item in signatures]) % MODULUS)
+
+
+class StubProver:
+    """Commitments to blobs that cost a hash: the same contract as `KzgProcess`; proofs are none."""
+
+    async def versioned_hashes(self, data: bytes) -> tuple[bytes, ...]:
+        """The versioned hashes of the blobs that carry `data`."""
+        return stub_sidecar(data, True).versioned_hashes
+
+    async def sidecar(self, data: bytes, cells: bool) -> Sidecar:
+        """Blobs and what stands for their commitments."""
+        return stub_sidecar(data, cells)
+
+
+def stub_sidecar(data: bytes, cells: bool) -> Sidecar:
+    """What a `StubProver` answers, at once."""
+    blobs = encode_blobs(data)
+    commitments = tuple(sha256(blob).digest().ljust(G1_BYTES, b"\0") for blob in blobs)
+    return Sidecar(blobs, commitments, (), cells)

@@ -1,6 +1,7 @@
 """Where a member's process runs, stands still, crashes and runs again; its disk stays."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from consensus.interface import Instant
@@ -12,7 +13,7 @@ from sequencer.node import Node
 from sequencer.setup import Setup as NodeSetup
 from sequencer.store.memory import MemoryStore, TornSave
 from sequencer.store.seam import StoreError
-from testnet.simulation.crypto import StubSigner
+from testnet.simulation.crypto import StubSigner, stub_sidecar
 from testnet.simulation.process import (
     Crashed,
     NodeProcess,
@@ -181,6 +182,19 @@ class Place:
         if process is not None:
             self._guarded(lambda: process.submit(transactions, self.instant()))
 
+    def commit(self, process: NodeProcess, number: int, data: bytes) -> None:
+        """Commit to the blobs of a batch: the answer takes its time, and dies with the process."""
+        hashes = stub_sidecar(data, True).versioned_hashes
+        delay_ms = 1 + hashes[0][-1] * 400 // 256
+
+        def deliver() -> None:
+            if self.paused:
+                self.world.clock.after(delay_ms, deliver)
+            elif self.process is process:
+                self._guarded(lambda: process.commitments(number, hashes, self.instant()))
+
+        self.world.clock.after(delay_ms, deliver)
+
     def _hear(self, event: NetworkEvent) -> None:
         process = self.process
         if process is not None:
@@ -234,7 +248,7 @@ def make_honest(place: Place, transport: Transport) -> NodeProcess:
         world.crypto,
         lambda member: place.signer,
         setup.limits,
-        Binding(world.chain_id, 1, bytes(20)) if setup.settles else None,
+        Binding(world.chain_id, 1, bytes(20), setup.data) if setup.settles else None,
     )
     if not place.is_honest:
         place.disk = place.disk.crash()
@@ -248,5 +262,6 @@ def make_honest(place: Place, transport: Transport) -> NodeProcess:
     process = NodeProcess(node_setup, store, watched, place.instant())
     store.record = lambda: process.node.replica.record
     process.report_to(watcher)
+    process.node.on_commit = partial(place.commit, process)
     watcher.catch_up(process.node.ledger)
     return process

@@ -247,6 +247,12 @@ class NodeProcess:
         """When to wake, monotonic milliseconds."""
         return self.node.deadline
 
+    def commitments(self, number: int, versioned_hashes: Sequence[bytes], now: Instant) -> None:
+        """As the runtime does it: the blobs of a batch are committed to."""
+        assert self.node.batcher is not None
+        self.node.batcher.on_commitments(number, versioned_hashes)
+        self.node.pump(now)
+
     def boot(self, now: Instant) -> None:
         """Do what the node decided while it started."""
         self.node.pump(now)

@@ -23,7 +23,7 @@ from consensus.rules import Rules
 from net.simulated import Conditions
 from sequencer.settlement import abi
 from sequencer.settlement import derive as derivation
-from sequencer.settlement.blobs import Sidecar
+from sequencer.settlement.blobs import DATA_MODES, Sidecar
 from sequencer.settlement.client import SendAnswer
 from sequencer.settlement.derive import DerivedLog, PostedLog
 from sequencer.settlement.encoding import SIGNATURE_BYTES
@@ -31,8 +31,15 @@ from sequencer.settlement.poster_events import PosterSettings
 from sequencer.settlement.poster_runner import PosterRunner
 from sequencer.settling import Settling
 from sequencer.store.seam import StoreError
-from testnet.l1.simulated import ClientFaults, SimulatedAccount, SimulatedClient, SimulatedL1
+from testnet.l1.simulated import (
+    ClientFaults,
+    SimulatedAccount,
+    SimulatedBeacon,
+    SimulatedClient,
+    SimulatedL1,
+)
 from testnet.simulation.checkers import Violation, require
+from testnet.simulation.crypto import StubProver
 from testnet.simulation.place import Place
 from testnet.simulation.process import Crashed, NodeProcess, shared_decoding
 from testnet.simulation.scenario import (
@@ -179,6 +186,8 @@ class PostingPlace:
             committee_size=NODES,
             clock_ms=lambda: place.instant().monotonic_ms,
             settings=self._run.settings,
+            data=self._run.data,
+            prover=StubProver(),
         )
         self._process = process
 
@@ -237,7 +246,8 @@ class SettlementRun:
             batch_max_ms=random.choice((300, 3_000)),
             batch_max_blocks=random.choice((2, 500)),
         )
-        self.world = World(Setup(seed=seed, nodes=NODES, rules=rules), trace)
+        self.data = random.choice(DATA_MODES)
+        self.world = World(Setup(seed=seed, nodes=NODES, rules=rules, data=self.data), trace)
         self.l1 = SimulatedL1(
             Random(f"l1 {seed}"), CONTRACT, finality_depth=random.choice((4, 4, 8))
         )
@@ -306,6 +316,7 @@ class SettlementRun:
             "reorg": lambda: l1.reorg(random.randint(1, 7), keep=random.choice((0.0, 0.5, 1.0))),
             "stall": lambda: setattr(l1, "stalled", random.random() < level),
             "spike": lambda: setattr(l1, "base_fee", random.choice(SPIKE_FEES)),
+            "blob spike": lambda: setattr(l1, "blob_base_fee", random.choice(SPIKE_FEES)),
             "inclusion": lambda: setattr(l1, "inclusion", random.choice((1.0, 1.0, 0.5, 0.1))),
             "pool lost": l1.lose_pool,
             "lost": lambda: self._lose(poster),
@@ -330,6 +341,7 @@ class SettlementRun:
         self.faults.level = 0.0
         l1.stalled, l1.inclusion = False, 1.0
         l1.base_fee = self.random.choice((10**9, 30 * 10**9))
+        l1.blob_base_fee = self.random.choice((1, 30 * 10**9))
         for poster in self.posters:
             poster.heal()
         if self.random.random() < 0.3:
@@ -393,8 +405,8 @@ class SettlementRun:
         """The log, from the simulated L1 alone."""
         world = self.world
         source = PostedLog(world.chain_id, world.committee, L1_CHAIN_ID, CONTRACT, deploy_block=0)
-        client = SimulatedClient(self.l1, Random(0))
-        return run_sync(derivation.derive(client, source, crypto=world.crypto))
+        client, blobs = SimulatedClient(self.l1, Random(0)), SimulatedBeacon(self.l1)
+        return run_sync(derivation.derive(client, source, crypto=world.crypto, blobs=blobs))
 
 
 def run_seed(seed: int, trace: Trace | None = None) -> Outcome:

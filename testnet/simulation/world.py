@@ -13,6 +13,7 @@ from net.simulated import Conditions, SimulatedNetwork
 from net.transport import Channel, Transport
 from sequencer.collection import transaction_id
 from sequencer.limits import PoolLimits
+from sequencer.settlement.blobs import CALLDATA
 from testnet.simulation.checkers import LogChecker, check_bounded
 from testnet.simulation.crypto import StubCrypto, StubSigner
 from testnet.simulation.place import MakeProcess, Place, make_honest
@@ -61,6 +62,8 @@ class Setup:
     """Members that run twice under one key; they count as faulty."""
     settles: bool = True
     """Whether members close and certify batches."""
+    data: str = CALLDATA
+    """Where batches go, as in the genesis."""
 
 
 class World:
