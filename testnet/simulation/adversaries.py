@@ -48,28 +48,40 @@ class Adversary:
 
     # what a liar can sign
 
+    def seat(self, place: "Place", epoch: int) -> int:
+        """Its index in the committee of an epoch, something else where it has none."""
+        seat = place.world.registry.seat(place.index, epoch)
+        return place.index if seat is None else seat
+
+    def leads(self, place: "Place", message: AnyMessage) -> bool:
+        """Whether a message is its own proposal."""
+        if not isinstance(message, Proposal):
+            return False
+        return message.block.author == self.seat(place, message.block.epoch)
+
     def vote(self, place: "Place", block: Block) -> Vote:
         """A vote for anything."""
         signed = QuorumCertificate.signed_bytes(
             place.world.chain_id, block.epoch, block.round, block.id
         )
-        signature = place.signer.sign(signed)
-        return Vote(block.epoch, block.round, block.id, place.index, signature)
+        signature = place.signer(block.epoch).sign(signed)
+        seat = self.seat(place, block.epoch)
+        return Vote(block.epoch, block.round, block.id, seat, signature)
 
     def commit_vote(self, place: "Place", block: Block) -> CommitVote:
         """A commit vote for anything."""
-        nobody = bytes(32)
+        named, following = place.world.protocol.finality.named_by(block)
         signed = CommitCertificate.signed_bytes(
-            place.world.chain_id, block.epoch, block.round, block.height, block.id, nobody
+            place.world.chain_id, block.epoch, block.round, named.height, named.id, following
         )
         return CommitVote(
             block.epoch,
             block.round,
-            block.height,
-            block.id,
-            nobody,
-            place.index,
-            place.signer.sign(signed),
+            named.height,
+            named.id,
+            following,
+            self.seat(place, block.epoch),
+            place.signer(block.epoch).sign(signed),
         )
 
     def timeout(
@@ -77,14 +89,15 @@ class Adversary:
     ) -> Timeout:
         """A timeout that names any QC."""
         signed = TimeoutCertificate.signed_bytes(place.world.chain_id, qc.epoch, round, qc.round)
-        signature = place.signer.sign(signed)
+        signature = place.signer(qc.epoch).sign(signed)
         carried = Certificates(qc, tc, None)
-        return Timeout(qc.epoch, round, qc.round, place.index, signature, carried)
+        seat = self.seat(place, qc.epoch)
+        return Timeout(qc.epoch, round, qc.round, seat, signature, carried)
 
     def proposal(self, place: "Place", block: Block) -> Proposal:
         """A signed proposal of any block."""
         signed = Proposal.signed_bytes(place.world.chain_id, block)
-        return Proposal(block, place.signer.sign_identity(signed))
+        return Proposal(block, place.signer(block.epoch).sign_identity(signed))
 
 
 class LyingTransport:
@@ -137,7 +150,7 @@ class EquivocatingLeader(Adversary):
 
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
         """The twin of each proposal, and votes for it, to about half of the members."""
-        if isinstance(message, Proposal) and message.block.author == place.index:
+        if isinstance(message, Proposal) and self.leads(place, message):
             twin = self._twin(message.block)
             if self.random.random() < 0.3:
                 both = [message, self.proposal(place, twin)]
@@ -168,7 +181,7 @@ class DoubleVoter(EquivocatingLeader):
             signed = QuorumCertificate.signed_bytes(
                 place.world.chain_id, junk.epoch, junk.round, junk.block_id
             )
-            return (replace(junk, signature=place.signer.sign(signed)), message)
+            return (replace(junk, signature=place.signer(junk.epoch).sign(signed)), message)
         return super().say(place, to, message)
 
 
@@ -210,7 +223,7 @@ class StaleCertificates(Adversary):
 
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
         """Old news, signed."""
-        if isinstance(message, Proposal) and message.block.author == place.index:
+        if isinstance(message, Proposal) and self.leads(place, message):
             self._remember(message.block)
             return (self._stale(place, message.block),)
         if isinstance(message, Timeout) and self._certificates:
@@ -274,7 +287,7 @@ class SpoiledBlocks(Adversary):
 
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
         """The spoiled proposal, three times in four."""
-        if isinstance(message, Proposal) and message.block.author == place.index:
+        if isinstance(message, Proposal) and self.leads(place, message):
             block = message.block
             if len(self._spoiled) > MAX_REMEMBERED:
                 self._spoiled.clear()
@@ -339,7 +352,7 @@ class Usurper(Adversary):
                 (),
                 b"",
                 now,
-                place.index,
+                self.seat(place, qc.epoch),
             )
             self._usurped[qc.round] = self.proposal(place, block)
         usurped = self._usurped.get(message.round)
@@ -350,11 +363,11 @@ class WrongEpoch(Adversary):
     """Speaks of other epochs."""
 
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
-        """The same in epoch 1, well signed where it can be."""
+        """The same in the epoch before or after, well signed where it can be."""
         if isinstance(message, Vote | CommitVote | Timeout):
-            return (replace(message, epoch=1), message)
+            return (replace(message, epoch=message.epoch ^ 1), message)
         if isinstance(message, Proposal):
-            return (self.proposal(place, replace(message.block, epoch=1)),)
+            return (self.proposal(place, replace(message.block, epoch=message.block.epoch ^ 1)),)
         return (message,)
 
 

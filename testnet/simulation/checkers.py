@@ -4,6 +4,7 @@
 `check_bounded` at the memory of a node. Each complaint cites its rule of the specification.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -29,6 +30,7 @@ class LogChecker:
     def __init__(self, duplicate_window: int) -> None:
         self._window = duplicate_window
         self._entries: list[tuple[bytes, ...]] = [()]
+        self._ends: list[int] = [0]
         self._roots: list[bytes] = [b""]
         self._height_of: dict[bytes, int] = {}
         self._saved: dict[int, dict[bytes, None]] = {}
@@ -66,12 +68,17 @@ class LogChecker:
             )
             self._height_of[entry] = height
         self._entries.append(entries)
+        self._ends.append(self._ends[-1] + len(entries))
         self._roots.append(root)
 
     def on_certified(self, member: int, number: int, header: bytes) -> None:
         """A member holds the certificate of a batch."""
         known = self._batches.setdefault(number, header)
         require(known == header, "C1", "member {} certified another batch {}", member, number)
+
+    def height_at(self, position: int) -> int:
+        """The height of the block that put an entry into the log."""
+        return bisect_right(self._ends, position)
 
     @property
     def batches(self) -> int:

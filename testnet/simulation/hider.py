@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from consensus.committee import Committee
+from consensus.epochs import root_qc
 from consensus.errors import InvalidMessage
 from consensus.interface import Instant
 from consensus.messages import (
@@ -22,6 +24,7 @@ from consensus.messages import (
     SyncReply,
     Timeout,
     Vote,
+    epoch_of,
 )
 from consensus.types import (
     Block,
@@ -46,8 +49,10 @@ MEMORY_ROUNDS = 40
 
 @dataclass(slots=True)
 class Knowledge:
-    """Everything the faulty members heard, by round."""
+    """Everything the faulty members heard in the present epoch, by round."""
 
+    epoch: int = 0
+    root_round: int = 0
     blocks: dict[bytes, Block] = field(default_factory=dict)
     qcs: dict[int, QuorumCertificate] = field(default_factory=dict)
     tcs: dict[int, TimeoutCertificate] = field(default_factory=dict)
@@ -58,13 +63,18 @@ class Knowledge:
     @property
     def frontier(self) -> int:
         """The newest round that a known certificate opens."""
-        return 1 + max([0, *self.qcs, *self.tcs])
+        return 1 + max([self.root_round, *self.qcs, *self.tcs])
+
+    @property
+    def lowest(self) -> QuorumCertificate:
+        """The certificate that everybody has."""
+        return self.qcs[self.root_round]
 
     def forget(self) -> None:
         """Keep the last rounds only."""
         oldest = self.frontier - MEMORY_ROUNDS
         for table in (self.qcs, self.tcs, self.votes, self.timeouts):
-            for round in [known for known in table if 0 < known < oldest]:
+            for round in [known for known in table if self.root_round < known < oldest]:
                 del table[round]
         del self.collections[:-8]
 
@@ -98,7 +108,9 @@ class Hider(Adversary):
     # hearing
 
     def learn(self, message: object) -> None:
-        """Remember what an honest member said."""
+        """Remember what an honest member said; of epochs, the newest."""
+        if not self._is_of_my_epoch(message):
+            return
         known = self.known
         match message:
             case Proposal(block=block):
@@ -124,15 +136,43 @@ class Hider(Adversary):
                 known.collections.append(digest)
         known.forget()
 
+    def _is_of_my_epoch(self, message: object) -> bool:
+        epoch = epoch_of(message) if isinstance(message, Message) else None
+        assert self.world is not None
+        finality, before = self.world.protocol.finality, self.known
+        if epoch is None or epoch == before.epoch:
+            return True
+        last = finality.blocks.get(finality.ended.get(epoch - 1, b""))
+        if epoch < before.epoch or last is None:
+            return False
+        blocks = {**before.blocks, last.id: last}
+        root = root_qc(epoch, last)
+        self.known = Knowledge(epoch, last.round, blocks, {last.round: root})
+        return True
+
     def _learn_block(self, block: Block) -> None:
         self.known.blocks[block.id] = block
+        if block.epoch != self.known.epoch:
+            return
         self.known.qcs.setdefault(block.qc.round, block.qc)
         if block.tc is not None:
             self.known.tcs.setdefault(block.tc.round, block.tc)
 
     def _faulty(self) -> "list[Place]":
         assert self.world is not None
-        return [self.world.places[member] for member in self.world.setup.byzantine]
+        members = self.world.registry.members(self.known.epoch)
+        return [self.world.places[member] for member in members if member not in self._honest()]
+
+    def _honest(self) -> list[int]:
+        """The places of the honest members of this epoch."""
+        assert self.world is not None
+        members = self.world.registry.members(self.known.epoch)
+        return [place for place in members if place in self.world.honest]
+
+    @property
+    def _committee(self) -> Committee:
+        assert self.world is not None
+        return self.world.registry.committees[self.known.epoch]
 
     def _try_qc(self, epoch: int, round: int, block_id: bytes) -> None:
         """A QC from the honest votes and as many secret ones of ours as it takes."""
@@ -142,13 +182,13 @@ class Hider(Adversary):
             return
         signatures = dict(self.known.votes.get(round, {}).get(block_id, {}))
         for place in self._faulty():
-            signatures[place.index] = self.vote(place, block).signature
+            signatures[self.seat(place, epoch)] = self.vote(place, block).signature
         voters = sorted(signatures)
-        if not self.world.committee.is_quorum(voters):
+        if not self._committee.is_quorum(voters):
             return
         combined = self.world.crypto.aggregate([signatures[voter] for voter in voters])
         assert combined is not None
-        bitmap = bitmap_of(voters, self.world.committee.size)
+        bitmap = bitmap_of(voters, self._committee.size)
         self.known.qcs[round] = QuorumCertificate(epoch, round, block_id, bitmap, combined)
 
     def _try_tc(self, epoch: int, round: int) -> None:
@@ -157,14 +197,14 @@ class Hider(Adversary):
         honest = self.known.timeouts.get(round, {})
         lowest = sorted(honest.values(), key=lambda timeout: (timeout.high_qc_round, timeout.voter))
         chosen = {
-            place.index: self.timeout(place, round, self.known.qcs[0], None)
+            self.seat(place, epoch): self.timeout(place, round, self.known.lowest, None)
             for place in self._faulty()
         }
         for timeout in lowest:
-            if self.world.committee.is_quorum(chosen):
+            if self._committee.is_quorum(chosen):
                 break
             chosen[timeout.voter] = timeout
-        if not self.world.committee.is_quorum(chosen):
+        if not self._committee.is_quorum(chosen):
             return
         highest = max(chosen.values(), key=lambda timeout: timeout.high_qc_round)
         known = self.known.tcs.get(round)
@@ -177,7 +217,7 @@ class Hider(Adversary):
         named = tuple((voter, chosen[voter].high_qc_round) for voter in sorted(chosen))
         high_qc = highest.certificates.high_qc
         if self.random.random() < self._illegal / 4:
-            high_qc = self.known.qcs[0]
+            high_qc = self.known.lowest
         self.known.tcs[round] = TimeoutCertificate(epoch, round, named, combined, high_qc)
 
     # acting
@@ -186,7 +226,7 @@ class Hider(Adversary):
         """One faulty member does something, or nothing."""
         frontier = self.known.frontier
         for round in range(max(1, frontier - 2), frontier + 1):
-            if place.world.committee.leader(round) == place.index:
+            if self._committee.leader(round) == self.seat(place, self.known.epoch):
                 self._lead(place, say, round, now)
             self._hinder(place, say, round)
         if self.random.random() < self._release:
@@ -205,9 +245,10 @@ class Hider(Adversary):
         self, place: "Place", say: Callable[[int, Message], None], round: int, now: Instant
     ) -> None:
         late = self._late.setdefault(round, self.random.random() < self._lateness)
-        honest, committee = place.world.honest, place.world.committee
+        epoch, committee = self.known.epoch, self._committee
+        honest = [place.world.registry.seat(member, epoch) or 0 for member in self._honest()]
         gone = self.known.timeouts.get(round, {})
-        ours = list(place.world.setup.byzantine)
+        ours = [self.seat(faulty, epoch) for faulty in self._faulty()]
         if late and not committee.is_quorum({*gone, *ours}):
             return
         if self._proposed.get(round, 0) >= 2 or self.random.random() < 0.5:
@@ -226,8 +267,9 @@ class Hider(Adversary):
         if self.random.random() < self._openness:
             chosen = honest
         self.known.blocks[block.id] = block
-        for member in chosen:
-            say(member, self.proposal(place, block))
+        members = place.world.registry.members(epoch)
+        for seat in chosen:
+            say(members[seat], self.proposal(place, block))
 
     def _block(self, place: "Place", round: int, now: Instant) -> Block | None:
         known = self.known
@@ -258,7 +300,7 @@ class Hider(Adversary):
             collections if self.random.random() < 0.3 else (),
             b"",
             max(now.unix_ms, parent.timestamp_ms + 1),
-            place.index,
+            self.seat(place, qc.epoch),
         )
 
     def _hinder(self, place: "Place", say: Callable[[int, Message], None], round: int) -> None:
@@ -266,7 +308,7 @@ class Hider(Adversary):
         known = self.known
         if known.timeouts.get(round) and self._once(self._pressure, place.index, round, "timeout"):
             for member in self._some(place):
-                say(member, self.timeout(place, round, known.qcs[0], known.tcs.get(round - 1)))
+                say(member, self.timeout(place, round, known.lowest, known.tcs.get(round - 1)))
         for block_id in list(known.votes.get(round, ())):
             block = known.blocks.get(block_id)
             if block is None:
@@ -284,7 +326,7 @@ class Hider(Adversary):
         """A certificate of the last rounds, to some."""
         known = self.known
         recent = [round for round in known.qcs if round >= known.frontier - 6]
-        qc = known.qcs[self.random.choice(recent or [0])]
+        qc = known.qcs[self.random.choice(recent or [known.root_round])]
         timed_out = [round for round in known.tcs if round >= known.frontier - 4]
         tc = known.tcs[self.random.choice(timed_out)] if timed_out else None
         if tc is not None and self.random.random() < 0.5:
@@ -293,7 +335,7 @@ class Hider(Adversary):
             say(member, Certificates(qc, tc, None))
 
     def _some(self, place: "Place") -> list[int]:
-        honest = place.world.honest
+        honest = self._honest()
         return self.random.sample(honest, self.random.randint(1, len(honest)))
 
 
@@ -313,6 +355,9 @@ class HiderProcess:
 
     def submit(self, transactions: object, now: Instant) -> None:
         """Clients are ignored."""
+
+    def learn(self, committee: object, now: Instant) -> None:
+        """The hider looks into the registry itself."""
 
     def hear(self, event: NetworkEvent, now: Instant) -> None:
         """Learn from it, and answer who asks for a block."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from consensus.committee import Committee
 from consensus.interface import Instant
 from consensus.types import genesis_block
 from net.simulated import SimulatedTransport
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 START_UNIX_MS = 1_700_000_000_000
 TORN = {"torn save": TornSave.LOST, "torn save kept": TornSave.KEPT}
 MILLION = 1_000_000
+READ_REGISTRY_MS = 100
+COMMIT_MS = 400
+"""How long commitments to blobs take at most."""
 
 
 class Place:
@@ -42,9 +46,11 @@ class Place:
         self.is_honest = index in world.honest
         self.disk = MemoryStore(world.chain_id)
         self.head = genesis_block(world.chain_id)
-        self.voted_round = 0
+        self.voted = (0, 0)
         self.process: Process | None = None
         self.removed = False
+        self.seen: list[Committee] = []
+        """The committees that this node has seen final in the registry."""
         self._transport: SimulatedTransport | None = None
         self._armed: tuple[str, int, int | None] | None = None
         self._boot_ms = 0
@@ -88,6 +94,28 @@ class Place:
             self._fall()
             return
         self._set_alarm()
+        world.clock.after(READ_REGISTRY_MS, self._read_registry, self.process)
+
+    def _read_registry(self, life: Process) -> None:
+        """After a start a node finds again what it had seen before."""
+        if self.process is life:
+            for committee in list(self.seen):
+                self._tell(committee)
+
+    def see(self, committee: Committee) -> None:
+        """A committee is final in the registry, as this node sees it; once it runs it hears so."""
+        if committee in self.seen:
+            return
+        if self.paused:
+            self.world.clock.after(READ_REGISTRY_MS, self.see, committee)
+            return
+        self.seen.append(committee)
+        self._tell(committee)
+
+    def _tell(self, committee: Committee) -> None:
+        process = self.process
+        if process is not None:
+            self._guarded(lambda: process.learn(committee, self.instant()))
 
     @property
     def node(self) -> Node:
@@ -95,10 +123,9 @@ class Place:
         assert isinstance(self.process, NodeProcess)
         return self.process.node
 
-    @property
-    def signer(self) -> StubSigner:
-        """The keys of the member here."""
-        return self.world.signers[self.index]
+    def signer(self, epoch: int) -> StubSigner:
+        """The keys of the member here in an epoch."""
+        return self.world.registry.signer(self.index, epoch)
 
     @property
     def peer(self) -> str:
@@ -185,7 +212,7 @@ class Place:
     def commit(self, process: NodeProcess, number: int, data: bytes) -> None:
         """Commit to the blobs of a batch: the answer takes its time, and dies with the process."""
         hashes = stub_sidecar(data, True).versioned_hashes
-        delay_ms = 1 + hashes[0][-1] * 400 // 256
+        delay_ms = 1 + hashes[0][-1] * COMMIT_MS // 256
 
         def deliver() -> None:
             if self.paused:
@@ -242,11 +269,11 @@ def make_honest(place: Place, transport: Transport) -> NodeProcess:
     node_setup = NodeSetup(
         world.chain_id,
         world.committee,
-        place.signer.identity,
+        world.registry.signers[place.index].identity,
         setup.rules,
         world.peer_of.__getitem__,
         world.crypto,
-        lambda member: place.signer,
+        world.registry.signer_for,
         setup.limits,
         Binding(world.chain_id, 1, bytes(20), setup.data) if setup.settles else None,
     )

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from consensus.codec import HASH_BYTES
+from consensus.committee import Committee
+from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
 from consensus.interface import Instant, Notice
 from consensus.messages import Message
@@ -50,6 +52,9 @@ class Process(Protocol):
     def submit(self, transactions: Sequence[tuple[int, bytes]], now: Instant) -> None:
         """A client's transactions."""
 
+    def learn(self, committee: Committee, now: Instant) -> None:
+        """A committee is final in the registry."""
+
 
 class PausedProcess:
     """Stands in the place of a process that stands still; what arrives waits."""
@@ -69,6 +74,9 @@ class PausedProcess:
 
     def submit(self, transactions: Sequence[tuple[int, bytes]], now: Instant) -> None:
         """Nobody takes it."""
+
+    def learn(self, committee: Committee, now: Instant) -> None:
+        """It reads the registry later."""
 
 
 class Observer(Protocol):
@@ -90,6 +98,9 @@ class Observer(Protocol):
 
     def certified(self, number: int, header: bytes) -> None:
         """A batch has its certificate."""
+
+    def begun(self, change: EpochChange) -> None:
+        """A new epoch has begun, durably."""
 
 
 AnyMessage = NodeMessage | Message
@@ -233,6 +244,7 @@ class NodeProcess:
         node = self.node
         node.on_applied = observer.applied
         node.on_notice = observer.noticed
+        node.on_epoch = observer.begun
 
         def certified(number: int) -> None:
             assert node.batcher is not None
@@ -278,6 +290,11 @@ class NodeProcess:
             self.node.submit(transactions, now)
         except PoolFull:
             return
+        self.node.pump(now)
+
+    def learn(self, committee: Committee, now: Instant) -> None:
+        """As the reader of the registry tells it."""
+        self.node.learn_snapshot(committee, now)
         self.node.pump(now)
 
 

@@ -8,23 +8,34 @@ so that a violation shows without an adversary clever enough to use it.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from consensus.bls import Crypto
 from consensus.committee import Committee
 from consensus.errors import InvalidMessage
 from consensus.lightclient import verify_commit, verify_qc, verify_tc
-from consensus.messages import Certificates, CommitVote, Message, Proposal, Timeout, Vote
+from consensus.messages import (
+    Certificates,
+    CommitVote,
+    EpochReply,
+    Message,
+    Proposal,
+    Timeout,
+    Vote,
+)
 from consensus.safety import SafetyRecord
 from consensus.types import (
     Block,
     CommitCertificate,
     QuorumCertificate,
     TimeoutCertificate,
-    genesis_block,
     members_of,
 )
 from testnet.simulation.checkers import Violation, require
+from testnet.simulation.epoch_checker import EpochChecker, signed_part
+from testnet.simulation.finality import Finality, Moment
+from testnet.simulation.registry import Registry
 
 Certificate = TypeVar("Certificate", QuorumCertificate, TimeoutCertificate, CommitCertificate)
 
@@ -42,10 +53,10 @@ class _Memory:
     """What one honest member has said and saved, ever."""
 
     record: SafetyRecord | None = None
-    voted: dict[int, bytes] = field(default_factory=dict)
-    commit_voted: dict[int, bytes] = field(default_factory=dict)
-    proposed: dict[int, bytes] = field(default_factory=dict)
-    timed_out: dict[int, int] = field(default_factory=dict)
+    voted: dict[Moment, bytes] = field(default_factory=dict)
+    commit_voted: dict[Moment, bytes] = field(default_factory=dict)
+    proposed: dict[Moment, bytes] = field(default_factory=dict)
+    timed_out: dict[Moment, int] = field(default_factory=dict)
 
 
 class ProtocolChecker:
@@ -53,48 +64,37 @@ class ProtocolChecker:
 
     def __init__(
         self,
-        committee: Committee,
+        registry: Registry,
         chain_id: bytes,
         honest: Iterable[int],
         has_collection: Callable[[int, bytes], bool],
         digest_window: int,
         crypto: Crypto,
     ) -> None:
-        self._committee = committee
-        self._weights = [member.weight for member in committee.members]
+        self._registry = registry
         self._chain_id = chain_id
         self._crypto = crypto
-        self._good: set[tuple[int, bytes]] = set()
+        self._good: set[tuple[Moment, bytes]] = set()
         self._members = {member: _Memory() for member in honest}
-        self._faulty = [m for m in range(committee.size) if m not in self._members]
         self._has_collection = has_collection
         self._window = digest_window
-        genesis = genesis_block(chain_id)
-        self._genesis = genesis
-        self.blocks: dict[bytes, Block] = {genesis.id: genesis}
-        self._voters: dict[tuple[int, bytes], set[int]] = {}
-        self._commit_voters: dict[tuple[int, bytes], set[int]] = {}
-        self._certified: dict[int, bytes] = {0: genesis.id}
-        self._finals: dict[int, bytes] = {}
-        self._waiting: list[tuple[int, bytes, bool]] = []
-        self.canonical: list[Block] = [genesis]
+        self.finality = Finality(registry, chain_id, self._members, digest_window)
+        self.epochs = EpochChecker(registry, self.finality, chain_id, crypto)
+        self.blocks = self.finality.blocks
+        self.canonical: list[Block] = [self.finality.genesis]
 
     # what the simulation reports
 
     def on_block(self, block: Block) -> None:
         """A block exists, whoever made it."""
-        if block.id not in self.blocks:
-            self.blocks[block.id] = block
-            waiting, self._waiting = self._waiting, []
-            for round, block_id, final in waiting:
-                (self._final if final else self._certify)(round, block_id)
+        self.finality.on_block(block)
 
     def on_saved(self, member: int, record: SafetyRecord) -> None:
         """An honest member's record became durable."""
         memory = self._members[member]
         before = memory.record
         memory.record = record
-        if before is not None:
+        if before is not None and not self.epochs.on_saved(member, before, record):
             self._check_succession(member, before, record)
         for stored in (record.last_proposal, record.last_vote, record.last_commit_vote):
             if stored is not None:
@@ -151,22 +151,31 @@ class ProtocolChecker:
     def on_sent(self, member: int, message: Message) -> None:
         """An honest member said something to anybody."""
         memory = self._members[member]
-        if isinstance(message, Vote):
-            if memory.voted.get(message.round) != message.block_id:
-                self._on_vote(member, memory, message)
-        elif isinstance(message, CommitVote):
-            if memory.commit_voted.get(message.round) != message.block_id:
-                self._on_commit_vote(member, memory, message)
-        elif isinstance(message, Timeout):
-            if memory.timed_out.get(message.round) != message.high_qc_round:
-                self._on_timeout(member, memory, message)
+        signed = signed_part(message)
+        if isinstance(message, EpochReply):
+            for change in message.changes:
+                self.epochs.check_change(member, change)
+        elif isinstance(message, Certificates):
+            self._check_certificates(member, message.high_qc, message.high_tc, message.commit)
         elif isinstance(message, Proposal):
             self.on_block(message.block)
             self._check_certificates(member, message.block.qc, message.block.tc, None)
-            if message.block.author == member:
+            seat = self._registry.seat(member, message.block.epoch)
+            if message.block.author == seat:
                 self._on_proposal(member, memory, message.block)
-        elif isinstance(message, Certificates):
-            self._check_certificates(member, message.high_qc, message.high_tc, message.commit)
+        elif signed is not None:
+            self._on_ballot(member, memory, message, (signed.epoch, signed.round))
+
+    def _on_ballot(self, member: int, memory: _Memory, message: Message, at: Moment) -> None:
+        """What is said again unchanged was looked at when it was said first."""
+        if isinstance(message, Vote):
+            if memory.voted.get(at) != message.block_id:
+                self._on_vote(member, memory, message, at)
+        elif isinstance(message, CommitVote):
+            if memory.commit_voted.get(at) != message.block_id + message.next_committee:
+                self._on_commit_vote(member, memory, message, at)
+        elif isinstance(message, Timeout) and memory.timed_out.get(at) != message.high_qc_round:
+            self._on_timeout(member, memory, message, at)
 
     def _check_certificates(
         self,
@@ -176,12 +185,19 @@ class ProtocolChecker:
         commit: CommitCertificate | None,
     ) -> None:
         """Q2: what an honest member passes on is good; a quorum is more than two thirds."""
-        self._check_one(member, qc, verify_qc, members_of(qc.signers))
+        epoch = qc.epoch
+        if qc.round and not self.finality.is_root(qc):
+            self._check_one(member, qc, verify_qc, members_of(qc.signers))
         if tc is not None:
+            root = None if tc.high_qc.signers else tc.high_qc
             named = [index for index, _ in tc.high_qc_rounds]
-            self._check_one(member, tc, verify_tc, named)
+            good = root is None or root.round == 0 or self.finality.is_root(root)
+            require(good, "Q2", "member {} passes on a TC without a QC", member)
+            self._check_one(member, tc, partial(verify_tc, root=root), named)
         if commit is not None:
+            self.epochs.check_commit(member, commit)
             self._check_one(member, commit, verify_commit, members_of(commit.signers))
+            require(commit.epoch == epoch, "Ep4", "member {} mixes epochs", member)
 
     def _check_one(
         self,
@@ -190,24 +206,28 @@ class ProtocolChecker:
         verify: Callable[[Committee, bytes, Certificate, Crypto], None],
         signers: list[int],
     ) -> None:
-        known = certificate.round, certificate.signature
-        if known in self._good or certificate.round == 0:
+        epoch = certificate.epoch
+        known = (epoch, certificate.round), certificate.signature
+        if known in self._good:
             return
+        require(epoch <= self._registry.newest, "Ep1", "there is no epoch {}", epoch)
         try:
-            verify(self._committee, self._chain_id, certificate, self._crypto)
+            verify(self._registry.committees[epoch], self._chain_id, certificate, self._crypto)
         except InvalidMessage as reason:
             raise Violation("Q2", f"member {member} passes on a bad {reason}") from reason
-        weight = self._weight(signers)
-        enough = self._is_quorum(weight)
-        require(enough, "quorum", "member {} takes weight {} for a quorum", member, weight)
+        places = self._registry.members(epoch)
+        signed = [places[seat] for seat in signers]
+        enough = self._registry.is_quorum(signed, epoch)
+        require(enough, "quorum", "member {} takes {} for a quorum", member, signed)
         self._good.add(known)
 
     # what members say
 
     def _on_proposal(self, member: int, memory: _Memory, block: Block) -> None:
-        known = memory.proposed.setdefault(block.round, block.id)
+        known = memory.proposed.setdefault((block.epoch, block.round), block.id)
         require(known == block.id, "P1", "member {} proposed twice in {}", member, block.round)
-        leads = self._committee.leader(block.round) == member
+        self.epochs.on_signed(member, memory.record, block)
+        leads = self._registry.leader(block.epoch, block.round) == member
         require(leads, "Ld1", "member {} proposed in round {}", member, block.round)
         require(is_justified(block), "E2", "block of round {} is unjustified", block.round)
         record = memory.record
@@ -220,10 +240,11 @@ class ProtocolChecker:
             block.round,
         )
 
-    def _on_vote(self, member: int, memory: _Memory, vote: Vote) -> None:
+    def _on_vote(self, member: int, memory: _Memory, vote: Vote, at: Moment) -> None:
         round = vote.round
-        require(round not in memory.voted, "V1", "member {} voted twice in round {}", member, round)
-        memory.voted[round] = vote.block_id
+        require(at not in memory.voted, "V1", "member {} voted twice in round {}", member, round)
+        memory.voted[at] = vote.block_id
+        self.epochs.on_signed(member, memory.record, vote)
         record = memory.record
         require(
             record is not None and record.last_voted_round >= round,
@@ -235,14 +256,12 @@ class ProtocolChecker:
         block = self.blocks.get(vote.block_id)
         if block is not None:
             self._check_voted_block(member, vote, block)
-        voters = self._voters.setdefault((round, vote.block_id), set())
-        voters.add(member)
-        if self._could_be_quorum(voters):
-            self._certify(round, vote.block_id)
+        self.finality.on_vote(member, at, vote.block_id)
 
     def _check_voted_block(self, member: int, vote: Vote, block: Block) -> None:
-        leader = self._committee.leader(vote.round)
-        require(vote.round == block.round, "V4", "vote of {} names another round", member)
+        leader = self._registry.committees[vote.epoch].leader(vote.round)
+        same = (vote.epoch, vote.round) == (block.epoch, block.round)
+        require(same, "V4", "vote of {} names another round", member)
         require(block.author == leader, "V4", "{} voted for a block of no leader", member)
         require(is_justified(block), "V2", "{} voted for an unjustified block", member)
         require(block.parent_id == block.qc.block_id, "V5", "{} voted for a bad parent", member)
@@ -259,6 +278,8 @@ class ProtocolChecker:
         if parent is not None:
             require(block.height == parent.height + 1, "V5", "{} voted: bad height", member)
             require(block.timestamp_ms > parent.timestamp_ms, "V5", "{} voted: bad time", member)
+            if parent.epoch == block.epoch and self.finality.end_on(parent) is not None:
+                self.epochs.check_suffix(member, block)
         for digest in block.collections:
             require(
                 self._has_collection(member, digest),
@@ -269,15 +290,14 @@ class ProtocolChecker:
             )
 
     def _check_certificate(self, member: int, qc: QuorumCertificate) -> None:
-        known = qc.round == 0 or self._certified.get(qc.round) == qc.block_id
+        known = self.finality.is_certified(qc)
         require(known, "Q2", "member {} believed a QC of round {} nobody made", member, qc.round)
 
-    def _on_commit_vote(self, member: int, memory: _Memory, vote: CommitVote) -> None:
+    def _on_commit_vote(self, member: int, memory: _Memory, vote: CommitVote, at: Moment) -> None:
         round = vote.round
-        require(
-            round not in memory.commit_voted, "L1", "{} commit-voted twice in {}", member, round
-        )
-        memory.commit_voted[round] = vote.block_id
+        require(at not in memory.commit_voted, "L1", "{} commit-voted twice in {}", member, round)
+        memory.commit_voted[at] = vote.block_id + vote.next_committee
+        self.epochs.on_signed(member, memory.record, vote)
         record = memory.record
         require(
             record is not None and record.last_commit_vote_round >= round,
@@ -286,36 +306,30 @@ class ProtocolChecker:
             member,
             round,
         )
+        certified = self.finality.certified.get(at, b"")
+        block = self.blocks.get(certified)
         require(
-            self._certified.get(round) == vote.block_id,
+            block is not None or certified == vote.block_id,
             "L1",
             "member {} commit-voted in round {} for a block without a QC",
             member,
             round,
         )
-        block = self.blocks.get(vote.block_id)
-        require(
-            block is None or (block.height, block.round) == (vote.height, round),
-            "L1",
-            "commit vote of member {} in round {} names a wrong height",
-            member,
-            round,
-        )
-        voters = self._commit_voters.setdefault((round, vote.block_id), set())
-        voters.add(member)
-        if self._could_be_quorum(voters):
-            self._final(round, vote.block_id)
+        if block is not None:
+            self.epochs.on_commit_vote(member, vote, block)
+        self.finality.on_commit_vote(member, at, vote.block_id, vote.next_committee)
 
-    def _on_timeout(self, member: int, memory: _Memory, timeout: Timeout) -> None:
+    def _on_timeout(self, member: int, memory: _Memory, timeout: Timeout, at: Moment) -> None:
         round, carried = timeout.round, timeout.certificates
         require(
-            round not in memory.timed_out,
+            at not in memory.timed_out,
             "E4",
             "member {} changed its timeout of round {}",
             member,
             round,
         )
-        memory.timed_out[round] = timeout.high_qc_round
+        memory.timed_out[at] = timeout.high_qc_round
+        self.epochs.on_signed(member, memory.record, timeout)
         self._check_certificates(member, carried.high_qc, carried.high_tc, carried.commit)
         tc_round = carried.high_tc.round if carried.high_tc else 0
         require(
@@ -341,57 +355,6 @@ class ProtocolChecker:
             round,
         )
 
-    # certificates
-
-    def _could_be_quorum(self, voters: Iterable[int]) -> bool:
-        return self._is_quorum(self._weight(voters) + self._weight(self._faulty))
-
-    def _weight(self, members: Iterable[int]) -> int:
-        """Counted again here, like the quorum: the core's own sums may be what is wrong."""
-        return sum(self._weights[member] for member in members)
-
-    def _is_quorum(self, weight: int) -> bool:
-        return 3 * weight > 2 * sum(self._weights)
-
-    def _certify(self, round: int, block_id: bytes) -> None:
-        known = self._certified.setdefault(round, block_id)
-        require(known == block_id, "Q1", "two blocks can be certified in round {}", round)
-        block = self.blocks.get(block_id)
-        if block is None:
-            self._waiting.append((round, block_id, False))
-            return
-        below = [final for final in self._finals if final <= round]
-        if below:
-            self._require_descent(block, self.blocks[self._finals[max(below)]])
-        parent = self.blocks.get(block.parent_id)
-        if parent is not None and parent.round + 1 == round and parent.round > 0:
-            self._final(parent.round, parent.id)
-
-    def _final(self, round: int, block_id: bytes) -> None:
-        if round in self._finals:
-            require(self._finals[round] == block_id, "C1", "two final blocks in round {}", round)
-            return
-        block = self.blocks.get(block_id)
-        if block is None:
-            self._waiting.append((round, block_id, True))
-            return
-        self._finals[round] = block_id
-        for above, certified in self._certified.items():
-            if above >= round and certified in self.blocks:
-                self._require_descent(self.blocks[certified], block)
-
-    def _require_descent(self, block: Block, ancestor: Block) -> None:
-        walk: Block | None = block
-        while walk is not None and walk.height > ancestor.height:
-            walk = self.blocks.get(walk.parent_id)
-        require(
-            walk is None or walk.id == ancestor.id,
-            "V2",
-            "certified block of round {} does not descend from the final one of round {}",
-            block.round,
-            ancestor.round,
-        )
-
     # commits
 
     def on_committed(self, member: int, block: Block, below: Block) -> None:
@@ -411,6 +374,7 @@ class ProtocolChecker:
             return
         tip = self.canonical[-1]
         require(block.parent_id == tip.id, "C1", "member {} left the chain", member)
+        self.epochs.on_logged(member, block, tip)
         require(block.timestamp_ms > tip.timestamp_ms, "V5", "time went back at {}", block.height)
         recent = self.canonical[max(0, block.height - self._window + 1) :]
         ordered = {digest for old in recent for digest in old.collections}
@@ -422,23 +386,13 @@ class ProtocolChecker:
             block.height,
         )
         require(
-            self._finals.get(block.round) == block.id or self._is_below_final(block),
+            self.finality.is_final(block),
             "C2",
             "member {} committed height {} which nobody made final",
             member,
             block.height,
         )
         self.canonical.append(block)
-
-    def _is_below_final(self, block: Block) -> bool:
-        """Whether some final block stands on top of this one."""
-        for final in self._finals.values():
-            walk: Block | None = self.blocks[final]
-            while walk is not None and walk.height > block.height:
-                walk = self.blocks.get(walk.parent_id)
-            if walk is not None and walk.id == block.id:
-                return True
-        return False
 
     def on_evidence(self, reporter: int, accused: int) -> None:
         """A member holds evidence against another."""

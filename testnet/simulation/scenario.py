@@ -97,6 +97,19 @@ class Suspend:
     for_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Elect:
+    """These nodes, in this order, become the registry's committee of the next epoch, finally.
+
+    A node sees it `seen_after_ms` later: at once if there is no such number for it, never by
+    itself if that is None. `rotated` have new BLS keys in it.
+    """
+
+    members: tuple[int, ...]
+    seen_after_ms: tuple[int | None, ...] = ()
+    rotated: tuple[int, ...] = ()
+
+
 Action = (
     Partition
     | OneWay
@@ -109,6 +122,7 @@ Action = (
     | Submit
     | ClockJump
     | Suspend
+    | Elect
 )
 
 POINTS = ("now", "before save", "after save", "send", "torn save", "torn save kept")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from consensus.epochs import EpochChange
 from consensus.interface import Notice, NoticeKind
 from consensus.messages import Message
 from consensus.safety import SafetyRecord
@@ -10,6 +11,7 @@ from consensus.types import Block
 from sequencer.block_entries import BlockEntries
 from sequencer.collection import Collection
 from sequencer.ledger import AppliedBlock, Ledger
+from sequencer.settlement.batch import BatchHeader
 from testnet.simulation.checkers import Violation, require
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ class Watcher:
     def _check_clock(self, record: SafetyRecord) -> None:
         """V5: no vote for a block that lies further ahead of the voter's clock than allowed."""
         place, world, vote = self._place, self._world, record.last_vote
-        if vote is None or vote.round <= place.voted_round:
+        if vote is None or (vote.epoch, vote.round) <= place.voted:
             return
-        place.voted_round = vote.round
+        place.voted = vote.epoch, vote.round
         block = world.protocol.blocks.get(vote.block_id)
         ahead_ms = 0 if block is None else block.timestamp_ms - place.instant().unix_ms
         require(
@@ -70,6 +72,12 @@ class Watcher:
             assert row is not None
             self._grown(block, row)
 
+    def begun(self, change: EpochChange) -> None:
+        """A new epoch has begun."""
+        world, place = self._world, self._place
+        world.protocol.epochs.on_epoch(self._member, change, place.head)
+        world.note(place.name, f"begins epoch {change.committee.epoch}")
+
     def _grown(self, block: Block, row: BlockEntries) -> None:
         place, world = self._place, self._world
         world.protocol.on_committed(self._member, block, place.head)
@@ -91,4 +99,13 @@ class Watcher:
 
     def certified(self, number: int, header: bytes) -> None:
         """A batch has its certificate."""
-        self._world.log.on_certified(self._member, number, header)
+        world = self._world
+        world.log.on_certified(self._member, number, header)
+        batch = BatchHeader.decode(header)
+        span = batch.first_position, batch.last_position
+        world.protocol.epochs.on_batch(self._member, number, batch.epoch, span)
+        for height in {world.log.height_at(position) for position in span}:
+            epoch = world.protocol.canonical[height].epoch
+            require(
+                epoch == batch.epoch, "Ep3", "batch {} holds a block of epoch {}", number, epoch
+            )

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
-from consensus.committee import Committee, Member
 from consensus.messages import Proposal
 from consensus.rules import Rules
 from net.simulated import Conditions, SimulatedNetwork
@@ -15,19 +14,23 @@ from sequencer.collection import transaction_id
 from sequencer.limits import PoolLimits
 from sequencer.settlement.blobs import CALLDATA
 from testnet.simulation.checkers import LogChecker, check_bounded
-from testnet.simulation.crypto import StubCrypto, StubSigner
+from testnet.simulation.crypto import StubCrypto
 from testnet.simulation.place import MakeProcess, Place, make_honest
 from testnet.simulation.process import (
+    NodeProcess,
+    PausedProcess,
     Process,
     is_durable,
     peek,
 )
 from testnet.simulation.protocol_checker import ProtocolChecker
+from testnet.simulation.registry import Registry
 from testnet.simulation.scenario import (
     Action,
     ClockJump,
     Crash,
     CrashAll,
+    Elect,
     Heal,
     OneWay,
     Partition,
@@ -60,6 +63,10 @@ class Setup:
     byzantine: Mapping[int, MakeProcess] = field(default_factory=dict)
     twins: tuple[int, ...] = ()
     """Members that run twice under one key; they count as faulty."""
+    founders: tuple[int, ...] = ()
+    """The committee of the genesis; everybody if there are none."""
+    absent: tuple[int, ...] = ()
+    """Nodes that are not there at the start; they join when they are started."""
     settles: bool = True
     """Whether members close and certify batches."""
     data: str = CALLDATA
@@ -77,24 +84,18 @@ class World:
         self.network = SimulatedNetwork(self.clock, self.random)
         self.faults: Counter[str] = Counter()
         self.chain_id = sha256(b"simulation %d" % setup.seed).digest()
-        self.signers = [StubSigner(b"%d" % index) for index in range(setup.nodes)]
+        self.registry = Registry(setup.nodes, setup.founders, setup.weights)
+        self.committee = self.registry.committees[0]
         self.crypto = StubCrypto()
-        weights = setup.weights or (1,) * setup.nodes
-        self.committee = Committee(
-            0,
-            tuple(
-                Member(signer.identity, signer.bls_key, weight)
-                for signer, weight in zip(self.signers, weights, strict=True)
-            ),
-        )
         self.peers = [str(index) for index in range(setup.nodes)]
         self.peer_of = {
-            signer.identity: peer for signer, peer in zip(self.signers, self.peers, strict=True)
+            signer.identity: peer
+            for signer, peer in zip(self.registry.signers, self.peers, strict=True)
         }
         faulty = set(setup.byzantine) | set(setup.twins)
         self.honest = [index for index in range(setup.nodes) if index not in faulty]
         self.protocol = ProtocolChecker(
-            self.committee,
+            self.registry,
             self.chain_id,
             self.honest,
             lambda member, digest: is_durable(self.places[member].disk, digest),
@@ -110,7 +111,8 @@ class World:
         if trace is not None:
             self.network.taps.append(self._trace_frame)
         for place in self.places:
-            place.start()
+            if place.index not in setup.absent:
+                place.start()
 
     def _see_blocks(self, instance: str, to: str, channel: Channel, frame: bytes) -> None:
         if frame[:1] == bytes([Proposal.kind]):
@@ -168,6 +170,17 @@ class World:
             case Suspend(node, for_ms):
                 self.places[node].pause()
                 self.clock.after(for_ms, self.places[node].resume)
+            case Elect():
+                self._elect(action)
+
+    def _elect(self, action: Elect) -> None:
+        """A registry that names a committee for good; its readers see it in their own time."""
+        committee = self.registry.elect(action.members, action.rotated)
+        for place in self.places:
+            delays = action.seen_after_ms
+            delay_ms = delays[place.index] if place.index < len(delays) else 0
+            if delay_ms is not None:
+                self.clock.after(delay_ms, place.see, committee)
 
     def _partition(self, groups: Sequence[Sequence[int]]) -> None:
         self.network.blocked = {
@@ -223,7 +236,17 @@ class World:
         if self.log.missing(live):
             return False
         heads = [self.applied_height(index) for index in live]
-        return min(heads, default=0) >= self.log.height_of_all(live)
+        if min(heads, default=0) < self.log.height_of_all(live):
+            return False
+        return all(self.epoch(index) == self.registry.newest for index in live)
+
+    def epoch(self, member: int) -> int:
+        """The epoch that a live honest node is in."""
+        process = self.places[member].process
+        if isinstance(process, PausedProcess):
+            process = process.process
+        assert isinstance(process, NodeProcess)
+        return process.node.epoch
 
     def check_bounds(
         self, limit: int = MAX_CONTAINER_ITEMS, others: Mapping[str, int] | None = None

@@ -20,11 +20,13 @@ from testnet.simulation import checkers, protocol_checker
 from testnet.simulation.checkers import LogChecker, Violation, check_bounded
 from testnet.simulation.crypto import StubCrypto, StubSigner
 from testnet.simulation.protocol_checker import ProtocolChecker
+from testnet.simulation.registry import Registry
 
 CHAIN = bytes(31) + b"\1"
 GENESIS = genesis_block(CHAIN)
 SIGNERS = [StubSigner(b"%d" % index) for index in range(4)]
 COMMITTEE = Committee(0, tuple(Member(item.identity, item.bls_key) for item in SIGNERS))
+REGISTRY = Registry(4)
 RECORD = replace(
     SafetyRecord.initial(CHAIN),
     last_voted_round=50,
@@ -34,7 +36,7 @@ RECORD = replace(
 
 
 def make_checker(honest: tuple[int, ...] = (0, 1, 2)) -> ProtocolChecker:
-    checker = ProtocolChecker(COMMITTEE, CHAIN, honest, lambda *_: True, 8, StubCrypto())
+    checker = ProtocolChecker(REGISTRY, CHAIN, honest, lambda *_: True, 8, StubCrypto())
     for member in honest:
         checker.on_saved(member, RECORD)
     return checker
@@ -105,7 +107,7 @@ def test_V2_an_unjustified_block() -> None:
 
 
 def test_S3_a_vote_without_the_collection_on_disk() -> None:
-    checker = ProtocolChecker(COMMITTEE, CHAIN, (0,), lambda *_: False, 8, StubCrypto())
+    checker = ProtocolChecker(REGISTRY, CHAIN, (0,), lambda *_: False, 8, StubCrypto())
     checker.on_saved(0, RECORD)
     with pytest.raises(Violation, match="S3"):
         vote(checker, 0, replace(make_block(1, GENESIS), collections=(bytes(32),)))
