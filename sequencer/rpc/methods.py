@@ -9,6 +9,7 @@ from sequencer.rpc.admission import Admission
 from sequencer.rpc.commits import Commits
 from sequencer.rpc.ethereum import Ethereum
 from sequencer.rpc.forward import Forward
+from sequencer.rpc.history import History
 from sequencer.rpc.jsonrpc import METHOD_NOT_FOUND, Caller, Dispatcher, RpcError
 from sequencer.rpc.limits import Limits
 from sequencer.rpc.native import Native
@@ -35,7 +36,7 @@ class Rpc:
         for observer in (self.views.on_commit, self.senders.on_commit):
             self.commits.observe(observer)
         self.forward = Forward(limits)
-        parts = (Ethereum(self), Native(self), Subscriptions(self))
+        parts = (Ethereum(self), Native(self), History(self), Subscriptions(self))
         methods = {name: method for part in parts for name, method in part.methods().items()}
         self.dispatcher = Dispatcher(methods, limits)
         self._submitted_transactions = 0

@@ -137,13 +137,17 @@ class Checkpoint:
 class DerivedBatch:
     """A batch that passed every check, and where it stands on the L1.
 
-    `committee` is the one that signed it.
+    `committee` is the one that signed it; `data`, `signers` (a bitmap) and `signature` (96 bytes,
+    compressed) are what was posted.
     """
 
     header: BatchHeader
     entries: tuple[LogEntry, ...]
     place: Accepted
     committee: Committee
+    data: bytes
+    signers: bytes
+    signature: bytes
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -335,7 +339,8 @@ def check_batch(
     except InvalidBatch as error:
         raise DerivationError(f"{name}: the posted bytes are no batch: {error}") from error
     _check_entries(header, entries, end, name)
-    return DerivedBatch(header, tuple(entries), place, committee)
+    certified = (data, call.bitmap, signature)
+    return DerivedBatch(header, tuple(entries), place, committee, *certified)
 
 
 def _data_in_blobs(header: BatchHeader, count: int, carried: Carried, name: str) -> bytes:
