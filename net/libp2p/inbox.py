@@ -21,6 +21,8 @@ BULK_TURN_BYTES = 1024 * 1024
 """A turn ends when it has taken so many bytes of frames that are not control of those I know."""
 PATIENCE = (0, 64, 64, 64)
 """By lane, how many frames may overtake the one that stands first; nobody overtakes lane 0."""
+EVENT_BYTES = 512
+"""What an event costs besides its payload, or strangers could fill memory with empty frames."""
 
 
 class Source(Protocol):
@@ -76,8 +78,9 @@ class Mailbox:
 
     @property
     def size(self) -> int:
-        """Bytes of frames that the core has not taken."""
-        return sum(box.size for box in self.boxes.values())
+        """What the events cost that the core has not taken."""
+        frames = sum(box.size + EVENT_BYTES * box.frames for box in self.boxes.values())
+        return frames + EVENT_BYTES * self.announcements
 
     @property
     def is_over(self) -> bool:
@@ -90,7 +93,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self.guest_bytes = 0
-        """Bytes of the frames of all guests that the core has not taken."""
+        """What the events of all guests cost that the core has not taken."""
         self._mailboxes: dict[PeerId, Mailbox] = {}
         self._lanes: tuple[deque[Box], ...] = tuple(deque() for _ in PATIENCE)
         self._overtaken = [0] * len(PATIENCE)
@@ -114,6 +117,8 @@ class Inbox:
         if mailbox.is_guest != is_guest:
             mailbox.is_guest = is_guest
             self.guest_bytes += mailbox.size if is_guest else -mailbox.size
+            for source in self._take_stalled():
+                source.resume()
 
     def close(self, mailbox: Mailbox) -> None:
         """One connection less; what has arrived stays."""
@@ -123,9 +128,10 @@ class Inbox:
     def announce(self, mailbox: Mailbox, event: PeerUp | PeerDown) -> None:
         """The link is up or down; what arrived before is delivered before."""
         control, bulk = mailbox.boxes[Channel.CONTROL], mailbox.boxes[Channel.BULK]
-        bulk.queue.extendleft(reversed(control.queue))
+        bulk.queue.extend(control.queue)
         control.queue.clear()
         mailbox.announcements += 1
+        self._count_guest(mailbox, EVENT_BYTES)
         self._append(bulk, event, None)
 
     # -- frames
@@ -135,14 +141,19 @@ class Inbox:
         box, size = source.box, len(frame.payload)
         box.frames += 1
         box.size += size
-        if box.peer.is_guest:
-            self.guest_bytes += size
+        self._count_guest(box.peer, size + EVENT_BYTES)
         queue = box.peer.boxes[Channel.BULK] if box.peer.announcements else box
         self._append(queue, frame, source)
 
     def stall(self, source: Source) -> None:
         """Guests hold too much: resume this one when they hold less."""
         self._stalled[source] = None
+
+    def forget(self, source: Source) -> None:
+        """Its connection is closed."""
+        self._stalled.pop(source, None)
+        if source.box.source is source:
+            source.box.source = None
 
     def drain(self, limit: int) -> list[NetworkEvent]:
         """Remove and return up to `limit` events; their senders may send as much again."""
@@ -197,6 +208,7 @@ class Inbox:
     def _on_announced(self, mailbox: Mailbox) -> None:
         """The core knows; if there is no more of that, control frames may go ahead again."""
         mailbox.announcements -= 1
+        self._count_guest(mailbox, -EVENT_BYTES)
         control, bulk = mailbox.boxes[Channel.CONTROL], mailbox.boxes[Channel.BULK]
         if not mailbox.announcements and bulk.queue:
             items = list(bulk.queue)
@@ -223,11 +235,18 @@ class Inbox:
         box.size -= size
         source.release(frame)
         sources[box.source or source] = None
+        self._count_guest(box.peer, -size - EVENT_BYTES)
         if box.peer.is_guest:
-            self.guest_bytes -= size
-            sources.update(self._stalled)
-            self._stalled.clear()
+            sources.update(self._take_stalled())
         self._forget_if_over(box.peer)
+
+    def _count_guest(self, mailbox: Mailbox, size: int) -> None:
+        if mailbox.is_guest:
+            self.guest_bytes += size
+
+    def _take_stalled(self) -> dict[Source, None]:
+        stalled, self._stalled = self._stalled, {}
+        return stalled
 
     def _forget_if_over(self, mailbox: Mailbox) -> None:
         if mailbox.is_over:

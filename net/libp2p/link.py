@@ -113,6 +113,9 @@ class Link:
             self.is_up = False
             reason = self.connection.reason or Reason.HUNG_UP
             self._inbox.announce(self._mailbox, PeerDown(self.peer, reason.value))
+        for receiver in self._receivers.values():
+            self._inbox.forget(receiver)
+            receiver.close()
         self._inbox.close(self._mailbox)
 
     def _lose_channel(self) -> None:
@@ -187,6 +190,12 @@ class _Receiver:
             released, self._released_bytes = self._released_bytes, 0
             self._stream.consume(released)
             self._parse()
+
+    def close(self) -> None:
+        """The connection is closed: what is not a whole frame by now never will be."""
+        self._reader = FrameReader()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def resume_after(self, wait_s: float) -> None:
         """A guest has said too much: go on in a while."""

@@ -333,6 +333,8 @@ class Mesh:
         if peer in self._addresses or peer in self._links:
             return
         guests = self._guests()
+        if self._inbox.guest_bytes >= self._options.guest_inbox_bytes:
+            raise PeerError(Reason.TOO_MANY_GUESTS, "guests have said more than can be heard")
         if len(guests) < self._options.max_guests:
             return
         long_ago = asyncio.get_running_loop().time() - self._options.guest_silence_s

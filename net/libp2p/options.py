@@ -35,7 +35,7 @@ class MeshOptions:
     """The largest frame fits although up to a quarter of the window is not granted anew yet."""
     guest_inbox_frames: int = 256
     guest_inbox_bytes: int = 32 * MIB
-    """Frames of all guests that the core has not taken."""
+    """What all guests have said and the core has not taken; above it no new guest is let in."""
     guest_frames_per_s: float = 100.0
     guest_bytes_per_s: float = 8.0 * MIB
     guest_burst_s: float = 1.0

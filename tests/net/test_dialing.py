@@ -9,6 +9,7 @@ import pytest
 
 from net.libp2p import dialing
 from net.libp2p.dialing import Address, connect, resolve
+from net.libp2p.errors import Reason
 from net.libp2p.handshake import RawStream
 from net.libp2p.identity import multiaddr_of, parse_multiaddr
 from net.libp2p.mesh import Mesh
@@ -175,6 +176,17 @@ async def test_the_higher_id_dials_when_the_lower_one_does_not(meshes: list[Mesh
     assert not low._links[HIGH.peer_id].is_guest
 
 
+async def test_the_higher_id_leaves_it_to_the_lower_one_to_link_again(meshes: list[Mesh]) -> None:
+    low, high = meshes
+    high._options = replace(QUICK, redial_first_s=0.0)
+    low.set_peers({HIGH.peer_id: high.listen_address})
+    high.set_peers({LOW.peer_id: low.listen_address})
+    await linked(low, high)
+    high._links[LOW.peer_id].connection.close(Reason.HUNG_UP)
+    await until(lambda: count(low, "links_up") == count(high, "links_up") == 2)
+    assert "dials" not in high.statistics()
+
+
 async def test_a_member_that_nobody_knows_an_address_of_is_no_guest(meshes: list[Mesh]) -> None:
     low, high = meshes
     low.set_peers({HIGH.peer_id: None})
@@ -188,7 +200,9 @@ async def test_who_is_turned_away_asks_more_and_more_rarely(meshes: list[Mesh]) 
     _, high = meshes
     full = Mesh(identities(3)[2].seed, LOOPBACK, {}, options=replace(QUICK, max_guests=0))
     await full.start()
-    high._options = replace(QUICK, redial_factor=2.0, redial_unwelcome_cap_s=30.0)
+    high._options = replace(
+        QUICK, redial_factor=2.0, redial_cap_s=0.02, redial_unwelcome_cap_s=30.0
+    )
     high.set_peers({full.local_peer: full.listen_address})
     await until(lambda: count(full, "refused_too_many_guests") >= 4)
     await asyncio.sleep(0.3)

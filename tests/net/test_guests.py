@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from net.libp2p.errors import Reason
 from net.libp2p.identity import Identity
+from net.libp2p.inbox import EVENT_BYTES
 from net.libp2p.mesh import Mesh
 from net.libp2p.options import MeshOptions
 from net.transport import MAX_FRAME_BYTES, Channel, Frame, PeerDown
@@ -186,3 +188,29 @@ async def test_guests_that_come_and_go_leave_nothing_behind() -> None:
             assert down.peer == identity.peer_id
         assert not host._inbox._mailboxes
         assert not host._links
+
+
+async def test_strangers_who_only_come_and_go_are_let_in_no_more_than_the_core_can_hear() -> None:
+    async with host_with(replace(QUICK, guest_inbox_bytes=2 * EVENT_BYTES)) as host:
+        async with guest_of(host, GUESTS[0]):
+            pass
+        await until(lambda: not host.peers_up)
+        refused = await Intruder.authenticated(host, GUESTS[1])
+        assert await refused.read_until_closed() == b""
+        assert host.statistics()["refused_too_many_guests"] == 1
+        assert len(await take_events(host, 2)) == 2  # up and down
+        async with guest_of(host, GUESTS[1]):
+            pass
+        await refused.close()
+
+
+async def test_half_a_frame_of_a_guest_is_forgotten_with_its_connection() -> None:
+    async with host_with(QUICK) as host, guest_of(host, GUESTS[0]) as guest:
+        assert guest.send(host.local_peer, Channel.CONTROL, b"stays in the inbox")
+        link = host._links[guest.local_peer]
+        await until(lambda: host.statistics().get("frames_in") == 1)
+        link._receivers[Channel.CONTROL].on_data(memoryview(bytes(100_000)))
+        guest.set_peers({})
+        link.connection.close(Reason.HUNG_UP)
+        assert all(each._reader._size == 0 for each in link._receivers.values())
+        assert all(each.box.source is None for each in link._receivers.values())
