@@ -57,9 +57,6 @@ class Settling:
         final = store.get(Table.META, META_FINAL)
         self.final = int.from_bytes(final, "big") if final else 0
         self.posted = self._last_posted()
-        oldest = store.range(Table.BATCHES, b"", 1)
-        # What is below the oldest batch here was certified before this node's log begins.
-        self._certified = max(self.final, int.from_bytes(oldest[0][0], "big") - 1 if oldest else 0)
         self.alarms: dict[str, str] = {}
         self.takeovers = 0
         """Batches that this member posted because those ranked before it did not."""
@@ -229,6 +226,9 @@ class Settling:
         """What the poster saw of the L1 last; None for what it has not seen yet."""
         view = self.runner.machine.view if self.runner else None
         return {
+            "contract_epoch": view.epoch if view else None,
+            "pending_epoch": (view.pending_epoch or None) if view else None,
+            "upkeep": self._upkeep(),
             "l1_head": view.head.number if view else None,
             "l1_final": view.final_block if view else None,
             "l1_blob_base_fee": view.blob_base_fee if view else None,
@@ -236,6 +236,11 @@ class Settling:
             "wallet": "0x" + self.runner.address.hex() if self.runner else None,
             "wallet_gwei": view.balance // 10**9 if view else None,
         }
+
+    def _upkeep(self) -> str | None:
+        """The upkeep that is due or under way, and how far it is."""
+        found = self.runner.machine.upkeep() if self.runner else None
+        return f"{found[0]}: {found[1].value}" if found else None
 
     def header(self, number: int) -> BatchHeader | None:
         """The header of a closed batch."""

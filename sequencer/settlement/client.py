@@ -67,6 +67,15 @@ class ContractState:
     epoch: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class UpkeepState:
+    """What the contract waits for besides batches: the epoch of the pending snapshot, 0 if there is
+    none, and whether it would take a new one."""
+
+    pending_epoch: int = 0
+    snapshot_due: bool = False
+
+
 EMPTY_CONTRACT = ContractState(next_number=1, log_root=bytes(32))
 """The contract's state when it is deployed."""
 
@@ -154,6 +163,10 @@ class SettlementClient(Protocol):
         """The contract after `block`, found by its hash."""
         ...
 
+    async def upkeep(self, block: L1Block) -> UpkeepState:
+        """What the contract waits for after `block`."""
+        ...
+
     async def accepted(self, first_block: int, last_block: int) -> list[Accepted]:
         """The batches accepted in these blocks, both included, in order."""
         ...
@@ -182,6 +195,10 @@ class SettlementClient(Protocol):
         self, sender: bytes, calldata: bytes, gas: int, blob_hashes: Sequence[bytes] = ()
     ) -> None:
         """Run a call of the contract on the pending state; raises `CallReverted` if it fails."""
+        ...
+
+    async def estimate(self, sender: bytes, calldata: bytes) -> int:
+        """The gas that a call takes on the pending state; raises `CallReverted` if it fails."""
         ...
 
     async def send(self, raw: bytes, sidecar: Sidecar | None = None) -> SendAnswer:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from sequencer.settlement import abi
+from sequencer.settlement import abi, registry_abi
 from sequencer.settlement.account import Fees, L1Account
 from sequencer.settlement.answers import as_bytes, as_bytes32, as_number, as_object
 from sequencer.settlement.blobs import MAX_BLOBS, Sidecar, with_sidecar
@@ -26,12 +26,14 @@ from sequencer.settlement.client import (
     SendAnswer,
     SendOutcome,
     SettlementError,
+    UpkeepState,
 )
 from sequencer.settlement.jsonrpc import JsonRpc, RevertedCall
 from sequencer.settlement.logs import ContractLogs
 
 MAX_INPUT_BYTES = 128 * 1024
 """No Ethereum client takes a larger transaction."""
+PENDING_BYTES = 3 * 32
 DEPLOY_TIMEOUT_S = 120.0
 DEPLOY_POLL_S = 0.1
 DEPLOY_GAS_PERCENT = 110
@@ -152,6 +154,20 @@ class EthereumClient:
         )
         return ContractState(int.from_bytes(number, "big"), root, int.from_bytes(epoch, "big"))
 
+    async def upkeep(self, block: L1Block) -> UpkeepState:
+        """What the contract waits for after `block`."""
+        if block.number < self.deploy_block:
+            return UpkeepState()
+        pending, due = await asyncio.gather(
+            self.read(abi.view_calldata("pending"), block, PENDING_BYTES),
+            self.read(abi.view_calldata("snapshot_due"), block, 32),
+        )
+        try:
+            snapshot = registry_abi.decode_pending(pending)
+        except ValueError as error:
+            raise InvalidAnswer(f"the L1's pending snapshot cannot be read: {error}") from error
+        return UpkeepState(snapshot[0] if snapshot else 0, any(due))
+
     async def _word(self, view: str, block: Any) -> bytes:
         message = {"to": "0x" + self.contract.hex(), "data": "0x" + abi.view_calldata(view).hex()}
         return as_bytes32(await self._rpc.call("eth_call", [message, block]), view)
@@ -219,6 +235,15 @@ class EthereumClient:
             message["blobVersionedHashes"] = ["0x" + found.hex() for found in blob_hashes]
         await self._call(message, "pending")
 
+    async def estimate(self, sender: bytes, calldata: bytes) -> int:
+        """`eth_estimateGas` on the pending state; raises `CallReverted`."""
+        message = {
+            "from": "0x" + sender.hex(),
+            "to": "0x" + self.contract.hex(),
+            "data": "0x" + calldata.hex(),
+        }
+        return as_number(await self._call(message, "pending", "eth_estimateGas"), "gas", 64)
+
     async def read(self, calldata: bytes, block: L1Block | None, limit: int) -> bytes:
         """The answer of a view after `block` (None: the newest), at most `limit` bytes; raises
         `CallReverted` too."""
@@ -226,9 +251,9 @@ class EthereumClient:
         at = "latest" if block is None else {"blockHash": "0x" + block.block_hash.hex()}
         return as_bytes(await self._call(message, at), "answer", limit)
 
-    async def _call(self, message: dict[str, Any], block: Any) -> Any:
+    async def _call(self, message: dict[str, Any], block: Any, method: str = "eth_call") -> Any:
         try:
-            return await self._rpc.call("eth_call", [message, block])
+            return await self._rpc.call(method, [message, block])
         except RevertedCall as error:
             raise CallReverted(abi.decode_revert(error.data) or str(error)) from error
         except L1Refused as error:

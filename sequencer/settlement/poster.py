@@ -1,5 +1,8 @@
 """The poster: brings certified batches to L1, one at a time, whatever the L1 does.
 
+Upkeep of the contract (see `poster_turns`) goes the same way: what is said of batches below holds
+for snapshots and handovers as well.
+
 A pure machine: `step(event, now_ms) -> actions`. It knows the L1 only through `L1View`s, each a
 consistent reading; everything that matters is derived from them again and again, so a lost answer,
 a reorg or a restart needs no special path. What it saves is a hint: which transactions of ours may
@@ -53,25 +56,34 @@ from sequencer.settlement.poster_events import (
     Unreachable,
 )
 from sequencer.settlement.poster_fees import market_fees, most, raised_fees
-from sequencer.settlement.poster_state import Flight, Version, decode_state, encode_state
+from sequencer.settlement.poster_state import (
+    Flight,
+    Job,
+    Upkeep,
+    Version,
+    decode_state,
+    encode_state,
+    spelled,
+)
+from sequencer.settlement.poster_turns import Turns, is_early, is_final, is_over
 from sequencer.settlement.poster_watch import Alarms, L1Watch, Progress
-from sequencer.settlement.schedule import first_block, rank
 
-ALREADY_POSTED = "AlreadyPosted"
-NOT_NEXT = "NotNext"
+TAKEN = ("AlreadyPosted", "AlreadyAdvanced", "SnapshotPending")
+"""Refusals that say that somebody else's transaction does it, or has done it."""
+UNTIMELY = ("NotNext", "WrongEpoch", "NothingPending", "EpochTooYoung", "NothingChanged")
+"""Refusals that the next L1 block may take back: the pending state is ahead of what we saw."""
 CANCEL_GAS = 21_000
 MAX_VERSIONS = 16
 """Fee levels tried for one nonce; 9/8 to the power of 15 is almost 6."""
 MAX_ATTEMPTS = 256
-"""Own batches that are mined and not final; above, posting waits for L1 finality."""
-MAX_MILESTONES = 4_096
+"""Own transactions that are mined and not final; above, posting waits for L1 finality."""
 
 
 @dataclass
 class _Attempt:
-    """One batch under way. `flight` is empty until something is signed."""
+    """One job under way. `flight` is empty until something is signed."""
 
-    number: int
+    job: Job
     stage: Stage = Stage.BUILT
     since_ms: int = 0
     flight: Flight | None = None
@@ -96,18 +108,15 @@ class Poster:
         saved: bytes | None = None,
     ) -> None:
         self._settings = settings
-        self._chain_id = chain_id
-        self._member = member
-        self._size = size
+        self._turns = Turns(settings, chain_id, size, member)
         flights = decode_state(saved) if saved else []
-        self._attempts = [_Attempt(flight.number, Stage.SENT, flight=flight) for flight in flights]
+        self._attempts = [_Attempt(flight.job, Stage.SENT, flight=flight) for flight in flights]
         self._saved = encode_state(flights)
         self._view: L1View | None = None
         self._now_ms = 0
         self._actions: list[Action] = []
-        self._milestones: list[tuple[int, int]] = []
         self._not_before = 0
-        self._reverted = 0
+        self._reverted: Job | None = None
         self._alarms = Alarms(self._tell)
         self._progress = Progress(settings.confirmations, self._tell)
         self._watch = L1Watch(settings, self._alarms)
@@ -116,7 +125,7 @@ class Poster:
 
     def begin_epoch(self, size: int, member: int) -> None:
         """Another committee posts from now on; `member` is -1 for somebody outside of it."""
-        self._member, self._size = member, size
+        self._turns.begin_epoch(size, member)
 
     @property
     def view(self) -> L1View | None:
@@ -137,13 +146,22 @@ class Poster:
             for version in attempt.flight.versions
         ]
 
-    def stage(self) -> tuple[int, Stage] | None:
-        """The oldest batch under way that is not mined, or the one that waits for our turn."""
+    def stage(self) -> tuple[Job, Stage] | None:
+        """The oldest job under way that is not mined, or the one that waits for our turn."""
         for attempt in self._attempts:
             if attempt.stage is not Stage.MINED:
-                return attempt.number, attempt.stage
-        if self._view is not None and self._view.certified >= self._view.next_number:
-            return self._view.next_number, Stage.CERTIFIED
+                return attempt.job, attempt.stage
+        waiting = self._turns.waiting(self._view) if self._view is not None else []
+        return (waiting[0], Stage.CERTIFIED) if waiting else None
+
+    def upkeep(self) -> tuple[Upkeep, Stage] | None:
+        """The upkeep under way that is not mined, or that waits for somebody's turn."""
+        for attempt in self._attempts:
+            if isinstance(attempt.job, Upkeep) and attempt.stage is not Stage.MINED:
+                return attempt.job, attempt.stage
+        for job in self._turns.waiting(self._view) if self._view is not None else []:
+            if isinstance(job, Upkeep):
+                return job, Stage.CERTIFIED
         return None
 
     def step(self, event: Event, now_ms: int) -> list[Action]:
@@ -182,19 +200,11 @@ class Poster:
         self._alarms.clear(L1_ALARM)
         self._progress.look(view)
         self._watch.look(view, self._now_ms)
-        self._remember_certified(view)
+        self._turns.look(view)
         for attempt in list(self._attempts):
             self._follow(attempt, view)
         if all(attempt.stage is Stage.MINED for attempt in self._attempts):
             self._start(view)
-
-    def _remember_certified(self, view: L1View) -> None:
-        """Keep from which L1 head on we held which certificates: (number up to, head) in order."""
-        marks = self._milestones
-        if view.certified > (marks[-1][0] if marks else 0):
-            marks.append((view.certified, view.head.number))
-        while marks and (marks[0][0] < view.final_next or len(marks) > MAX_MILESTONES):
-            del marks[0]
 
     # attempts that exist
 
@@ -213,37 +223,37 @@ class Poster:
             self._push(attempt, attempt.flight, view)
 
     def _follow_unsigned(self, attempt: _Attempt, view: L1View) -> None:
-        if view.next_number > attempt.number:
+        if is_over(attempt.job, view):
             self._end(attempt, Stage.TAKEN_OVER, "accepted from another member")
-        elif view.next_number < attempt.number:
-            self._end(attempt, Stage.ABANDONED, "the L1 went back to an earlier batch")
+        elif is_early(attempt.job, view):
+            self._end(attempt, Stage.ABANDONED, "the L1 went back to before its turn")
         elif self._timed_out(attempt):
             self._enter(attempt, Stage.BUILT, "no answer in time")
-            self._actions.append(Simulate(attempt.number))
+            self._actions.append(Simulate(attempt.job))
 
     def _follow_mined(
         self, attempt: _Attempt, version: Version, receipt: Receipt, view: L1View
     ) -> None:
         if version.cancel:
             self._end(attempt, Stage.TAKEN_OVER, "our transaction is cancelled")
-        elif not receipt.succeeded and view.next_number > attempt.number:
+        elif not receipt.succeeded and is_over(attempt.job, view):
             self._end(attempt, Stage.TAKEN_OVER, "accepted from another member first")
         elif not receipt.succeeded:
             self._end(attempt, Stage.REVERTED, "the contract refused it")
-            self._after_revert(attempt.number, version)
-        elif view.final_next > attempt.number:
+            self._after_revert(attempt.job, version)
+        elif is_final(attempt.job, receipt, view):
             self._end(attempt, Stage.FINAL, "")
         elif attempt.stage is not Stage.MINED:
             self._enter(attempt, Stage.MINED, f"in L1 block {receipt.block_number}")
 
-    def _after_revert(self, number: int, version: Version) -> None:
+    def _after_revert(self, job: Job, version: Version) -> None:
         """Once is the weather: a reorg may put our batch before the one it follows. Twice is not,
         since the call succeeded in the simulation each time."""
-        if self._reverted == number:
-            self._hold_off("post", f"batch {number}: 0x{version.tx_hash.hex()} reverted again")
+        if self._reverted == job:
+            self._hold_off("post", f"{spelled(job)}: 0x{version.tx_hash.hex()} reverted again")
         else:
             self._wait_blocks(1)
-        self._reverted = number
+        self._reverted = job
 
     def _push(self, attempt: _Attempt, flight: Flight, view: L1View) -> None:
         """It is not mined: send it again, dearer, or cancelled."""
@@ -251,7 +261,7 @@ class Poster:
             self._enter(attempt, Stage.SENT, "a reorg took it out of the L1")
             attempt.pushed_block = None
             attempt.version_block = view.head.number
-        overtaken = view.next_number > attempt.number
+        overtaken = is_over(attempt.job, view)
         if attempt.pushed_block == view.head.number and not self._timed_out(attempt):
             return
         attempt.pushed_block = view.head.number
@@ -266,7 +276,7 @@ class Poster:
             attempt, flight, view, cancel=overtaken
         ):
             return
-        self._actions.append(Send(flight.number, flight.nonce, flight.versions[attempt.resend]))
+        self._actions.append(Send(flight.job, flight.nonce, flight.versions[attempt.resend]))
 
     def _raise_fees(self, attempt: _Attempt, flight: Flight, view: L1View, *, cancel: bool) -> bool:
         """Ask for a dearer version; False if the cap or the number of versions is reached."""
@@ -276,35 +286,26 @@ class Poster:
             return False
         attempt.version_block = view.head.number
         gas, blobs = (CANCEL_GAS, min(1, first.blobs)) if cancel else (first.gas, first.blobs)
-        self._actions.append(Sign(flight.number, flight.nonce, gas, fees, cancel, blobs))
+        self._actions.append(Sign(flight.job, flight.nonce, gas, fees, cancel, blobs))
         return True
 
     # a new attempt
 
     def _start(self, view: L1View) -> None:
-        number = view.next_number
-        if view.certified < number or view.head.number < self._not_before:
-            return
-        if view.head.number < self._our_turn(number, view):
+        job = self._turns.ready(view)
+        if job is None or view.head.number < self._not_before:
             return
         if len(self._attempts) >= MAX_ATTEMPTS:
             self._alarms.start("backlog", f"{MAX_ATTEMPTS} own batches wait for L1 finality")
             return
         self._alarms.clear("backlog")
-        attempt = _Attempt(number)
+        attempt = _Attempt(job)
         self._attempts.append(attempt)
         self._enter(attempt, Stage.BUILT, "")
-        self._actions.append(Simulate(number))
-
-    def _our_turn(self, number: int, view: L1View) -> int:
-        """The L1 height from which we may send batch `number`."""
-        held = next(head for certified, head in self._milestones if certified >= number)
-        before = [b.block_number for b in view.accepted if b.number == number - 1]
-        place = rank(self._chain_id, number, self._size, self._member)
-        return first_block(place, max([held, *before]), self._settings.takeover_blocks)
+        self._actions.append(Simulate(job))
 
     def _on_simulated(self, event: Simulated) -> None:
-        attempt = self._unsigned(event.number, Stage.BUILT)
+        attempt = self._unsigned(event.job, Stage.BUILT)
         if attempt is None or self._view is None:
             return
         limit = self._settings.max_fee_wei
@@ -328,27 +329,25 @@ class Poster:
         self._alarms.clear("fees")
         self._alarms.clear("funds")
         self._enter(attempt, Stage.SIMULATED, "")
-        self._actions.append(
-            Sign(event.number, self._view.nonce, event.gas, fees, False, event.blobs)
-        )
+        self._actions.append(Sign(event.job, self._view.nonce, event.gas, fees, False, event.blobs))
 
     def _on_simulation_failed(self, event: SimulationFailed) -> None:
-        attempt = self._unsigned(event.number, Stage.BUILT)
+        attempt = self._unsigned(event.job, Stage.BUILT)
         if attempt is None:
             return
-        if event.reason == ALREADY_POSTED:
+        if event.reason in TAKEN:
             self._end(attempt, Stage.TAKEN_OVER, "another member's transaction is pending")
             self._wait_blocks(1)
-        elif event.reason == NOT_NEXT:
-            self._end(attempt, Stage.ABANDONED, "the L1 went back to an earlier batch")
+        elif event.reason in UNTIMELY:
+            self._end(attempt, Stage.ABANDONED, f"not its turn on the L1: {event.reason}")
             self._wait_blocks(1)
         else:
             self._end(attempt, Stage.ABANDONED, event.reason)
-            self._hold_off("post", f"batch {event.number} would be refused: {event.reason}")
+            self._hold_off("post", f"{spelled(event.job)} would be refused: {event.reason}")
 
     def _on_no_verdict(self, event: NoVerdict) -> None:
         for stage in (Stage.BUILT, Stage.SIMULATED):
-            attempt = self._unsigned(event.number, stage)
+            attempt = self._unsigned(event.job, stage)
             if attempt is not None:
                 self._end(attempt, Stage.ABANDONED, event.text)
                 self._wait_blocks(1)
@@ -356,11 +355,11 @@ class Poster:
     # sending
 
     def _on_signed(self, event: Signed) -> None:
-        attempt = next((a for a in self._attempts if a.number == event.number), None)
+        attempt = next((a for a in self._attempts if a.job == event.job), None)
         if attempt is None or self._view is None:
             return
         if attempt.stage is Stage.SIMULATED:
-            attempt.flight = Flight(event.number, event.nonce, [event.version])
+            attempt.flight = Flight(event.job, event.nonce, [event.version])
             attempt.version_block = self._view.head.number
             self._enter(attempt, Stage.SIGNED, "")
         elif attempt.flight is not None and attempt.flight.nonce == event.nonce:
@@ -369,7 +368,7 @@ class Poster:
             return  # the answer to a question of an attempt that ended
         attempt.pushed_block = self._view.head.number
         attempt.resend = len(attempt.flight.versions) - 1
-        self._actions.append(Send(event.number, event.nonce, event.version))
+        self._actions.append(Send(event.job, event.nonce, event.version))
 
     def _on_answered(self, event: Answered) -> None:
         attempt = self._flying(event.tx_hash)
@@ -386,9 +385,9 @@ class Poster:
             return  # it may have arrived: the next block sends it again
         elif alone and attempt.stage is Stage.SIGNED:
             self._end(attempt, Stage.ABANDONED, text)
-            self._hold_off("post", f"batch {attempt.number}: the L1 refused it: {text}")
+            self._hold_off("post", f"{spelled(attempt.job)}: the L1 refused it: {text}")
         else:
-            self._alarms.start("post", f"batch {attempt.number}: the L1 refused it: {text}")
+            self._alarms.start("post", f"{spelled(attempt.job)}: the L1 refused it: {text}")
 
     def _on_underpriced(self, attempt: _Attempt, flight: Flight, tx_hash: bytes) -> None:
         """The pool holds a transaction with our nonce that pays more: an older version, or one
@@ -399,15 +398,15 @@ class Poster:
         attempt.version_block = -self._settings.bump_after_blocks
         if place > 0 and attempt.resend == place:
             attempt.resend = place - 1
-            self._actions.append(Send(flight.number, flight.nonce, flight.versions[place - 1]))
+            self._actions.append(Send(flight.job, flight.nonce, flight.versions[place - 1]))
 
     # small things
 
     def _timed_out(self, attempt: _Attempt) -> bool:
         return self._now_ms - attempt.since_ms >= self._settings.answer_timeout_ms
 
-    def _unsigned(self, number: int, stage: Stage) -> _Attempt | None:
-        return next((a for a in self._attempts if (a.number, a.stage) == (number, stage)), None)
+    def _unsigned(self, job: Job, stage: Stage) -> _Attempt | None:
+        return next((a for a in self._attempts if (a.job, a.stage) == (job, stage)), None)
 
     def _flying(self, tx_hash: bytes) -> _Attempt | None:
         for attempt in self._attempts:
@@ -420,7 +419,7 @@ class Poster:
         attempt.stage = stage
         attempt.since_ms = self._now_ms
         tx_hash = attempt.flight.versions[-1].tx_hash if attempt.flight else b""
-        self._tell(StageChanged(attempt.number, stage, tx_hash, why))
+        self._tell(StageChanged(attempt.job, stage, tx_hash, why))
 
     def _end(self, attempt: _Attempt, stage: Stage, why: str) -> None:
         self._attempts.remove(attempt)

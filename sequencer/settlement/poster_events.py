@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from sequencer.settlement.account import Fees
 from sequencer.settlement.client import Accepted, L1Block, Receipt, SendAnswer
-from sequencer.settlement.poster_state import Version
+from sequencer.settlement.poster_state import Job, Version
 from sequencer.settlement.schedule import MIN_TAKEOVER_BLOCKS
 
 L1_ALARM = "l1"
@@ -61,6 +61,11 @@ class L1View:
     `receipts`, so that an own transaction that used a nonce has its receipt here. `certified` is
     the highest batch number up to which we hold certificates, 0 for none. `blob_base_fee` is in wei
     a unit of blob gas, 0 where no blobs are used.
+
+    The contract at `head` takes certificates of `epoch`, holds a pending snapshot of the next one
+    if `pending_epoch` names it, and would take a new snapshot if `snapshot_due`. `next_epoch` is
+    what the header of batch `next_number` names here, None while that is not closed. `handover`
+    says whether we hold what ended the contract's epoch.
     """
 
     head: L1Block
@@ -74,6 +79,11 @@ class L1View:
     receipts: Mapping[bytes, Receipt]
     certified: int
     blob_base_fee: int = 0
+    epoch: int = 0
+    pending_epoch: int = 0
+    snapshot_due: bool = False
+    next_epoch: int | None = 0
+    handover: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +95,10 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """The call of `number` succeeded on the pending state with this gas limit, and with so many
+    """The call for `job` succeeded on the pending state with this gas limit, and with so many
     blobs (0: its bytes are in the calldata)."""
 
-    number: int
+    job: Job
     gas: int
     blobs: int = 0
 
@@ -97,7 +107,7 @@ class Simulated:
 class SimulationFailed:
     """The call would fail; `reason` is the contract's error name where it is one."""
 
-    number: int
+    job: Job
     reason: str
 
 
@@ -105,7 +115,7 @@ class SimulationFailed:
 class NoVerdict:
     """An asked-for simulation or signature could not be made; `text` says why."""
 
-    number: int
+    job: Job
     text: str
 
 
@@ -113,7 +123,7 @@ class NoVerdict:
 class Signed:
     """A transaction was signed, and has not been sent yet."""
 
-    number: int
+    job: Job
     nonce: int
     version: Version
 
@@ -166,7 +176,7 @@ class Final:
 class StageChanged:
     """An own attempt moved on. `tx_hash` is its newest transaction, empty before there is one."""
 
-    number: int
+    job: Job
     stage: Stage
     tx_hash: bytes
     why: str
@@ -195,16 +205,16 @@ Notice: TypeAlias = Posted | Unposted | Final | StageChanged | Alarm | AlarmClea
 
 @dataclass(frozen=True, slots=True)
 class Simulate:
-    """Run the call that posts `number` on the pending state; answer with one of three events."""
+    """Run the call for `job` on the pending state; answer with one of three events."""
 
-    number: int
+    job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Sign the posting of `number`, or (`cancel`) an empty transaction; answer `Signed`."""
+    """Sign the call for `job`, or (`cancel`) an empty transaction; answer `Signed`."""
 
-    number: int
+    job: Job
     nonce: int
     gas: int
     fees: Fees
@@ -223,7 +233,7 @@ class Save:
 class Send:
     """Send a signed transaction (sign it again if its bytes are gone); answer `Answered`."""
 
-    number: int
+    job: Job
     nonce: int
     version: Version
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sequencer.settlement import abi
+from consensus.types import CommitCertificate
+from sequencer.settlement import abi, registry_abi
 from sequencer.settlement.account import SignedTransaction, TransactionSigner
 from sequencer.settlement.blobs import BLOBS, CALLDATA, EITHER, Sidecar, blob_count
 from sequencer.settlement.client import (
@@ -47,10 +48,13 @@ from sequencer.settlement.poster_events import (
     Unreachable,
 )
 from sequencer.settlement.poster_fees import posting_gas, price
-from sequencer.settlement.poster_state import Version
+from sequencer.settlement.poster_state import Job, Upkeep, UpkeepKind, Version
 
 MAX_TORN_READS = 10
 """Readings in a row that fail or contradict themselves before it is called an error."""
+UPKEEP_GAS_PERCENT = 125
+"""Gas of upkeep in percent of its estimate: a snapshot takes the more, the more members there are.
+"""
 MAX_KEPT_TRANSACTIONS = 8
 """Signed transactions whose bytes are kept; older ones are signed again when they are needed."""
 
@@ -69,8 +73,21 @@ class CertifiedBatch:
 class PosterPort(Protocol):
     """What the poster needs of its node. All synchronous; `save` is durable on return."""
 
+    def on_contract(self, epoch: int, next_number: int) -> None:
+        """The contract at the L1's head takes batch `next_number`, certified in `epoch`."""
+        ...
+
     def latest_certified(self) -> int:
-        """The highest batch number up to which certificates are held without a gap; 0 for none."""
+        """The highest batch number up to which certificates are held without a gap, from the one
+        that the contract takes next on; 0 for none."""
+        ...
+
+    def header_epoch(self, number: int) -> int | None:
+        """The epoch in the header of a batch; None while it is not closed here."""
+        ...
+
+    def handover(self, epoch: int) -> CommitCertificate | None:
+        """What ended an epoch; None as long as it has not ended here."""
         ...
 
     def certified(self, number: int) -> CertifiedBatch | None:
@@ -119,7 +136,7 @@ class PosterRunner:
         self._kept: dict[bytes, bytes] = {}
         self._data = data
         self._sidecars = Sidecars(client, prover)
-        self._calldata_kept: tuple[int, bool, bytes] = (0, False, b"")
+        self._calldata_kept: tuple[Job, bool, bytes] = (0, False, b"")
         self.machine = Poster(
             settings or PosterSettings(),
             chain_id=chain_id,
@@ -167,7 +184,7 @@ class PosterRunner:
         elif isinstance(action, Tell):
             self._port.notify(action.notice)
         elif isinstance(action, Simulate):
-            return await self._simulate(action.number)
+            return await self._simulate(action.job)
         elif isinstance(action, Sign):
             return await self._sign(action)
         elif isinstance(action, Send):
@@ -179,20 +196,29 @@ class PosterRunner:
     async def _observe(self) -> L1View | None:
         """A consistent view, or None if the L1 moved while it was read."""
         final, head = await self._client.finalized(), await self._client.head()
-        certified = self._port.latest_certified()
         if self._last is not None and self._last[0] == final and self._is_settled(head):
-            view: L1View | None = replace(self._last[1], certified=certified)
+            view: L1View | None = self._last[1]
         else:
-            view = await self._read_if_it_stands(final, head, certified)
-        if view is not None:
-            self._torn_reads = 0
-            self._read_at_ms = self._clock_ms()
-            self._last = (final, view)
-        return view
+            view = await self._read_if_it_stands(final, head)
+        if view is None:
+            return None
+        self._torn_reads = 0
+        self._read_at_ms = self._clock_ms()
+        self._last = (final, self._with_ours(view))
+        return self._last[1]
 
-    async def _read_if_it_stands(
-        self, final: L1Block, head: L1Block, certified: int
-    ) -> L1View | None:
+    def _with_ours(self, view: L1View) -> L1View:
+        """The same, with what we hold."""
+        self._port.on_contract(view.epoch, view.next_number)
+        return replace(
+            view,
+            certified=self._port.latest_certified(),
+            next_epoch=self._port.header_epoch(view.next_number),
+            handover=view.pending_epoch == view.epoch + 1
+            and self._port.handover(view.epoch) is not None,
+        )
+
+    async def _read_if_it_stands(self, final: L1Block, head: L1Block) -> L1View | None:
         """A reorg makes blocks unknown and readings contradict each other; for a while."""
         reason = "its events and its states contradict each other"
         view: L1View | None
@@ -202,7 +228,7 @@ class PosterRunner:
                     f"the L1's head, block {head.number}, is older than its final block "
                     f"{final.number}"
                 )
-            view = await self._read(final, head, certified)
+            view = await self._read(final, head)
         except (L1Refused, InvalidAnswer) as error:
             view, reason = None, str(error)
         if view is None:
@@ -217,7 +243,7 @@ class PosterRunner:
         last = self._last[1]
         return last.head == head and set(self.machine.watched()) == set(last.receipts)
 
-    async def _read(self, final: L1Block, head: L1Block, certified: int) -> L1View | None:
+    async def _read(self, final: L1Block, head: L1Block) -> L1View | None:
         client, address = self._client, self._account.address
         nonce = await client.nonce(address)
         start = self.machine.window_start
@@ -227,6 +253,7 @@ class PosterRunner:
         at_head = await client.contract_state(head)
         if not _is_consistent(accepted, final, at_final.next_number, at_head.next_number):
             return None
+        upkeep = await client.upkeep(head)
         receipts: dict[bytes, Receipt] = {}
         for tx_hash in self.machine.watched():
             receipt = await client.receipt(tx_hash)
@@ -242,8 +269,11 @@ class PosterRunner:
             balance=await client.balance(address),
             tip=await client.tip(),
             receipts=receipts,
-            certified=certified,
+            certified=0,
             blob_base_fee=0 if self._data == CALLDATA else await client.blob_base_fee(),
+            epoch=at_head.epoch,
+            pending_epoch=upkeep.pending_epoch,
+            snapshot_due=upkeep.snapshot_due,
         )
 
     # acting
@@ -254,19 +284,27 @@ class PosterRunner:
             raise SettlementError(f"the certificate of batch {number} is not held any more")
         return batch
 
-    def _calldata(self, number: int, in_blobs: bool) -> bytes:
-        if self._calldata_kept[:2] != (number, in_blobs):
-            batch = self._batch(number)
-            if in_blobs:
-                calldata = abi.post_blobs_calldata(
-                    batch.header, batch.bitmap, batch.signature, blob_count(len(batch.data))
-                )
-            else:
-                calldata = abi.post_batch_calldata(
-                    batch.header, batch.bitmap, batch.signature, batch.data
-                )
-            self._calldata_kept = (number, in_blobs, calldata)
+    def _calldata(self, job: Job, in_blobs: bool = False) -> bytes:
+        if self._calldata_kept[:2] != (job, in_blobs):
+            self._calldata_kept = (job, in_blobs, self._crafted(job, in_blobs))
         return self._calldata_kept[2]
+
+    def _crafted(self, job: Job, in_blobs: bool) -> bytes:
+        if isinstance(job, Upkeep):
+            return self._upkeep(job)
+        batch = self._batch(job)
+        signed = batch.header, batch.bitmap, batch.signature
+        if in_blobs:
+            return abi.post_blobs_calldata(*signed, blob_count(len(batch.data)))
+        return abi.post_batch_calldata(*signed, batch.data)
+
+    def _upkeep(self, job: Upkeep) -> bytes:
+        if job.kind is UpkeepKind.SNAPSHOT:
+            return registry_abi.snapshot_call()
+        certificate = self._port.handover(job.epoch - 1)
+        if certificate is None:
+            raise SettlementError(f"what ended epoch {job.epoch - 1} is not held here")
+        return registry_abi.advance_call(certificate)
 
     async def _craft(self, number: int) -> Sidecar | None:
         """The blobs to post a batch with; None for calldata, which is a matter of price where the
@@ -285,56 +323,59 @@ class PosterRunner:
                 raise
             return None
 
-    async def _sidecar(self, number: int, version: Version) -> Sidecar | None:
-        if version.blobs == 0:
+    async def _sidecar(self, job: Job, version: Version) -> Sidecar | None:
+        if version.blobs == 0 or isinstance(job, Upkeep):
             return None
         if version.cancel:
             return await self._sidecars.of_nothing()
-        return await self._sidecars.of(self._batch(number).data)
+        return await self._sidecars.of(self._batch(job).data)
 
-    async def _simulate(self, number: int) -> Event:
+    async def _simulate(self, job: Job) -> Event:
         try:
-            sidecar = await self._craft(number)
+            if isinstance(job, Upkeep):
+                gas = await self._client.estimate(self._account.address, self._calldata(job))
+                return Simulated(job, gas * UPKEEP_GAS_PERCENT // 100)
+            sidecar = await self._craft(job)
             hashes = sidecar.versioned_hashes if sidecar else ()
-            calldata = self._calldata(number, sidecar is not None)
+            calldata = self._calldata(job, sidecar is not None)
             gas = posting_gas(calldata)
             await self._client.simulate(self._account.address, calldata, gas, hashes)
         except CallReverted as error:
-            return SimulationFailed(number, error.reason)
+            return SimulationFailed(job, error.reason)
         except (SettlementError, ValueError) as error:
-            return NoVerdict(number, str(error))
-        return Simulated(number, gas, len(hashes))
+            return NoVerdict(job, str(error))
+        return Simulated(job, gas, len(hashes))
 
     async def _sign(self, action: Sign) -> Event:
         wanted = Version(b"", action.gas, action.fees, action.cancel, action.blobs)
         try:
-            sidecar = await self._sidecar(action.number, wanted)
-            signed = self._signed(action.number, action.nonce, wanted, sidecar)
+            sidecar = await self._sidecar(action.job, wanted)
+            signed = self._signed(action.job, action.nonce, wanted, sidecar)
         except (SettlementError, ValueError) as error:
-            return NoVerdict(action.number, str(error))
+            return NoVerdict(action.job, str(error))
         self._keep(signed)
-        return Signed(action.number, action.nonce, replace(wanted, tx_hash=signed.tx_hash))
+        return Signed(action.job, action.nonce, replace(wanted, tx_hash=signed.tx_hash))
 
     async def _send(self, action: Send) -> Event:
         raw, version = self._kept.get(action.version.tx_hash), action.version
         try:
-            sidecar = await self._sidecar(action.number, version)
+            sidecar = await self._sidecar(action.job, version)
             if raw is None:
-                raw = self._signed(action.number, action.nonce, version, sidecar).raw
+                raw = self._signed(action.job, action.nonce, version, sidecar).raw
         except (SettlementError, ValueError) as error:
             answer = SendAnswer(SendOutcome.REJECTED, str(error))
             return Answered(action.version.tx_hash, answer)
         return Answered(version.tx_hash, await self._client.send(raw, sidecar))
 
     def _signed(
-        self, number: int, nonce: int, version: Version, sidecar: Sidecar | None
+        self, job: Job, nonce: int, version: Version, sidecar: Sidecar | None
     ) -> SignedTransaction:
         """Signing is deterministic: the same version has the same hash again."""
         cancel = version.cancel
         return self._account.sign(
             nonce=nonce,
             to=self._account.address if cancel else self._contract,
-            data=b"" if cancel else self._calldata(number, version.blobs > 0),
+            data=b"" if cancel else self._calldata(job, version.blobs > 0),
             gas=version.gas,
             fees=version.fees,
             blob_hashes=sidecar.versioned_hashes if sidecar else (),

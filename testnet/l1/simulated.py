@@ -1,34 +1,33 @@
 """An L1 without an EVM, for simulations: blocks, a pool, fees, reorgs, and our contract's rules.
 
 Deterministic: everything random comes from the `Random` given. Certificates are not verified, the
-rest of `post_batch` behaves as in the contract. `SimulatedClient` is one member's view of it, with
-faults of its own: requests and answers get lost, and its endpoint may lag behind.
+rest of `post_batch`, `snapshot` and `advance` behaves as in the contract.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
-from sequencer.settlement import abi
+from consensus.committee import Committee
+from consensus.types import CommitCertificate
+from sequencer.settlement import abi, registry_abi
 from sequencer.settlement.account import Fees, SignedTransaction
 from sequencer.settlement.batch import BatchHeader
 from sequencer.settlement.blobs import Sidecar, blobs_digest
 from sequencer.settlement.client import (
     Accepted,
-    CallReverted,
     ContractState,
     Handover,
-    InvalidAnswer,
     L1Block,
-    L1Unreachable,
-    Receipt,
     SendAnswer,
     SendOutcome,
 )
+from sequencer.settlement.encoding import compress_signature
 
 TIP = 10**9
 EMPTY_GAS = 21_000
+UPKEEP_GAS = 300_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,9 @@ class SimulatedBlock:
     handovers: list[Handover] = field(default_factory=list)
     nonces: dict[bytes, int] = field(default_factory=dict)
     contract: ContractState = field(default_factory=lambda: ContractState(1, bytes(32)))
+    committee: Committee | None = None
+    """The contract's; None where nothing but batches is simulated."""
+    pending: Committee | None = None
 
 
 class SimulatedAccount:
@@ -90,7 +92,14 @@ class SimulatedAccount:
 class SimulatedL1:
     """The chain. `mine`, `reorg`, `base_fee` and `stalled` are for the scenario to use."""
 
-    def __init__(self, random: Random, contract: bytes, *, finality_depth: int = 4) -> None:
+    def __init__(
+        self,
+        random: Random,
+        contract: bytes,
+        *,
+        finality_depth: int = 4,
+        committee: Committee | None = None,
+    ) -> None:
         self._random = random
         self.contract_address = contract
         self._finality_depth = finality_depth
@@ -107,7 +116,9 @@ class SimulatedL1:
         self.wasted: list[bytes] = []
         """Transactions that were mined and refused by the contract."""
         self._salt = 0
-        self.chain = [SimulatedBlock(self._block(0), None)]
+        self.chain = [SimulatedBlock(self._block(0), None, committee=committee)]
+        self.members = committee.members if committee is not None else ()
+        """Who is registered: what the next snapshot holds."""
 
     def _block(self, number: int) -> L1Block:
         self._salt += 1
@@ -141,6 +152,8 @@ class SimulatedL1:
             parent,
             nonces=dict(parent.nonces),
             contract=parent.contract,
+            committee=parent.committee,
+            pending=parent.pending,
         )
 
     def _try(self, block: SimulatedBlock, transaction: SimulatedTransaction) -> None:
@@ -153,13 +166,18 @@ class SimulatedL1:
 
     def _apply(self, block: SimulatedBlock, transaction: SimulatedTransaction) -> None:
         block.nonces[transaction.sender] = transaction.nonce + 1
-        reason = self.refusal(transaction, block.contract)
+        reason = self.refusal(transaction, block)
         block.transactions.append((transaction, reason is None))
         if reason is not None:
             self.wasted.append(transaction.tx_hash)
+        elif transaction.data == registry_abi.snapshot_call():
+            block.pending = self.next_committee(block)
+        elif _is_advance(transaction.data):
+            self._advance(block, transaction)
         elif transaction.data:
             header, blobs = _posting_of(transaction.data)
-            block.contract = ContractState(header.number + 1, header.log_root)
+            state = ContractState(header.number + 1, header.log_root, block.contract.epoch)
+            block.contract = state
             block.accepted.append(
                 Accepted(
                     header.number,
@@ -169,14 +187,40 @@ class SimulatedL1:
                     block.block.number,
                     block.block.block_hash,
                     blobs,
+                    len(block.transactions),
                 )
             )
 
     @staticmethod
-    def refusal(transaction: SimulatedTransaction, contract: ContractState) -> str | None:
-        """Why the contract would refuse a transaction, if it would."""
+    def _advance(block: SimulatedBlock, transaction: SimulatedTransaction) -> None:
+        assert block.pending is not None
+        certificate = _certificate_of(transaction.data, block.pending)
+        place = transaction.tx_hash, block.block.number, block.block.block_hash
+        index = len(block.transactions)
+        block.handovers.append(Handover(certificate, block.pending, *place, index))
+        block.contract = replace(block.contract, epoch=block.pending.epoch)
+        block.committee, block.pending = block.pending, None
+
+    def next_committee(self, block: SimulatedBlock) -> Committee:
+        """The one that a snapshot after `block` would fix."""
+        return Committee(block.contract.epoch + 1, self.members)
+
+    def snapshot_refusal(self, block: SimulatedBlock) -> str | None:
+        """Why a snapshot is not due after `block`."""
+        if block.pending is not None:
+            return "SnapshotPending"
+        current = block.committee
+        return "NothingChanged" if current is None or current.members == self.members else None
+
+    def refusal(self, transaction: SimulatedTransaction, block: SimulatedBlock) -> str | None:
+        """Why the contract would refuse a transaction after `block`, if it would."""
         if not transaction.data:
             return None
+        if transaction.data == registry_abi.snapshot_call():
+            return self.snapshot_refusal(block)
+        if _is_advance(transaction.data):
+            return _advance_refusal(transaction.data, block)
+        contract = block.contract
         header, blobs = _posting_of(transaction.data)
         if header.number < contract.next_number:
             return "AlreadyPosted"
@@ -184,6 +228,8 @@ class SimulatedL1:
             return "NotNext"
         if header.previous_log_root != contract.log_root:
             return "WrongParent"
+        if header.epoch != contract.epoch:
+            return "WrongEpoch"
         if blobs != len(transaction.blob_hashes):
             return "WrongBlobs"
         if blobs and blobs_digest(transaction.blob_hashes) != header.blob_hashes:
@@ -237,14 +283,14 @@ class SimulatedL1:
         self.pool[key] = transaction
         return SendAnswer(SendOutcome.ACCEPTED)
 
-    def pending_contract(self) -> ContractState:
+    def pending_block(self) -> SimulatedBlock:
         """The contract as if every waiting transaction were mined now."""
         block = self._extend()
         wasted = len(self.wasted)
         for key in sorted(self.pool):
             self._try(block, self.pool[key])
         del self.wasted[wasted:]
-        return block.contract
+        return block
 
 
 def _replaces(new: Fees, old: Fees) -> bool:
@@ -254,6 +300,34 @@ def _replaces(new: Fees, old: Fees) -> bool:
     return new.max_fee * 10 >= old.max_fee * 11 and new.tip * 10 >= old.tip * 11
 
 
+def _is_advance(calldata: bytes) -> bool:
+    return calldata[:4] == abi.selector("advance")
+
+
+def _advance_refusal(calldata: bytes, block: SimulatedBlock) -> str | None:
+    epoch = abi.number(calldata, 4)
+    if epoch < block.contract.epoch:
+        return "AlreadyAdvanced"
+    if epoch > block.contract.epoch:
+        return "WrongEpoch"
+    return None if block.pending is not None else "NothingPending"
+
+
+def _certificate_of(calldata: bytes, following: Committee) -> CommitCertificate:
+    """The certificate in a call of `advance`, as the event tells it."""
+    arguments = calldata[4:]
+    size = abi.number(arguments, 13 * 32)
+    return CommitCertificate(
+        epoch=abi.number(arguments, 0),
+        round=abi.number(arguments, 32),
+        height=abi.number(arguments, 64),
+        block_id=arguments[96:128],
+        next_committee=following.digest,
+        signers=arguments[14 * 32 :][:size],
+        signature=compress_signature(arguments[160:416]),
+    )
+
+
 def _posting_of(calldata: bytes) -> tuple[BatchHeader, int]:
     """The header that a call posts, and in how many blobs its bytes are."""
     try:
@@ -261,168 +335,3 @@ def _posting_of(calldata: bytes) -> tuple[BatchHeader, int]:
     except ValueError:
         call = abi.decode_post_blobs(calldata)
         return BatchHeader.decode(call.header), call.blobs
-
-
-@dataclass
-class ClientFaults:
-    """What is wrong with one member's endpoint; probabilities per request."""
-
-    lose_request: float = 0.0
-    lose_answer: float = 0.0
-    lag_blocks: int = 0
-    down: bool = False
-
-
-class SimulatedClient:
-    """One member's `SettlementClient` on a `SimulatedL1`."""
-
-    def __init__(self, l1: SimulatedL1, random: Random, faults: ClientFaults | None = None) -> None:
-        self._l1 = l1
-        self._random = random
-        self.faults = faults or ClientFaults()
-
-    def _request(self) -> None:
-        lost = self._random.random() < self.faults.lose_request + self.faults.lose_answer
-        if self.faults.down or lost:
-            raise L1Unreachable("lost")
-
-    def _head(self) -> SimulatedBlock:
-        self._request()
-        chain = self._l1.chain
-        return chain[max(0, len(chain) - 1 - self.faults.lag_blocks)]
-
-    def _visible(self) -> list[SimulatedBlock]:
-        return self._l1.chain[: self._head().block.number + 1]
-
-    async def head(self) -> L1Block:
-        """See `SettlementClient`, as for all methods here."""
-        return self._head().block
-
-    async def finalized(self) -> L1Block:
-        """The newest final block."""
-        self._request()
-        return self._l1.final().block
-
-    async def block(self, number: int) -> L1Block:
-        """The block at this height."""
-        self._request()
-        if number < len(self._l1.chain):
-            return self._l1.chain[number].block
-        raise InvalidAnswer("header not found")
-
-    async def handovers(self, first_block: int, last_block: int) -> list[Handover]:
-        """The handovers in a range."""
-        self._request()
-        return [
-            handover
-            for block in self._l1.chain[first_block : last_block + 1]
-            for handover in block.handovers
-        ]
-
-    async def contract_state(self, block: L1Block) -> ContractState:
-        """The contract after a block that is still canonical."""
-        self._request()
-        chain = self._l1.chain
-        if block.number < len(chain) and chain[block.number].block == block:
-            return chain[block.number].contract
-        raise InvalidAnswer("header not found")
-
-    async def accepted(self, first_block: int, last_block: int) -> list[Accepted]:
-        """The events in a range."""
-        self._request()
-        return [
-            batch
-            for block in self._l1.chain[first_block : last_block + 1]
-            for batch in block.accepted
-        ]
-
-    async def transaction_input(self, tx_hash: bytes) -> bytes:
-        """The input of a mined transaction."""
-        for transaction, _ in _all(self._visible()):
-            if transaction.tx_hash == tx_hash:
-                return transaction.data
-        raise InvalidAnswer("no such transaction")
-
-    async def tip(self) -> int:
-        """A constant."""
-        self._request()
-        return TIP
-
-    async def balance(self, address: bytes) -> int:
-        """The same for everybody."""
-        self._request()
-        return self._l1.balance
-
-    async def nonce(self, address: bytes) -> int:
-        """Mined transactions."""
-        return self._head().nonces.get(address, 0)
-
-    async def simulate(
-        self, sender: bytes, calldata: bytes, gas: int, blob_hashes: Sequence[bytes] = ()
-    ) -> None:
-        """Runs the contract's rules on the pending state."""
-        self._request()
-        to, hashes = self._l1.contract_address, tuple(blob_hashes)
-        call = SimulatedTransaction(sender, 0, to, calldata, gas, Fees(0, 0), hashes)
-        reason = self._l1.refusal(call, self._l1.pending_contract())
-        if reason is not None:
-            raise CallReverted(reason)
-
-    async def send(self, raw: bytes, sidecar: Sidecar | None = None) -> SendAnswer:
-        """Into the pool, unless the request is lost; the answer may be lost, too."""
-        if self.faults.down or self._random.random() < self.faults.lose_request:
-            return SendAnswer(SendOutcome.UNREACHABLE, "lost")
-        answer = self._l1.receive(self._l1.known[raw], sidecar)
-        if self._random.random() < self.faults.lose_answer:
-            return SendAnswer(SendOutcome.UNREACHABLE, "lost")
-        return answer
-
-    async def receipt(self, tx_hash: bytes) -> Receipt | None:
-        """What became of a transaction."""
-        for block in self._visible():
-            for transaction, succeeded in block.transactions:
-                if transaction.tx_hash == tx_hash:
-                    place = block.block
-                    return Receipt(tx_hash, place.number, place.block_hash, succeeded)
-        return None
-
-    async def blob_base_fee(self) -> int:
-        """What the scenario says."""
-        self._request()
-        return self._l1.blob_base_fee
-
-    async def takes_cells(self) -> bool:
-        """Nobody looks at proofs here."""
-        return True
-
-    async def blob_hashes(self, tx_hash: bytes) -> tuple[bytes, ...]:
-        """The blobs of a mined transaction."""
-        for transaction, _ in _all(self._visible()):
-            if transaction.tx_hash == tx_hash:
-                return transaction.blob_hashes
-        raise InvalidAnswer("no such transaction")
-
-    async def timestamp_s(self, block_hash: bytes) -> int:
-        """When a block was made."""
-        for block in self._visible():
-            if block.block.block_hash == block_hash:
-                return block.block.timestamp_s
-        raise InvalidAnswer("header not found")
-
-
-class SimulatedBeacon:
-    """The blobs that came with transactions. Stands for `BeaconClient`."""
-
-    def __init__(self, l1: SimulatedL1) -> None:
-        self._l1 = l1
-
-    async def blobs(
-        self, place: Accepted, timestamp_s: int, versioned_hashes: Sequence[bytes]
-    ) -> tuple[bytes, ...]:
-        """These blobs."""
-        return tuple(self._l1.blobs[wanted] for wanted in versioned_hashes)
-
-
-def _all(blocks: Iterable[SimulatedBlock]) -> Iterable[tuple[SimulatedTransaction, bool]]:
-    for block in blocks:
-        yield from block.transactions

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from consensus.rules import Rules
 from net.simulated import Conditions
-from sequencer.settlement import abi
+from sequencer.settlement import abi, registry_abi
 from sequencer.settlement import derive as derivation
 from sequencer.settlement.blobs import DATA_MODES, Sidecar
 from sequencer.settlement.client import SendAnswer
@@ -31,13 +31,9 @@ from sequencer.settlement.poster_events import PosterSettings
 from sequencer.settlement.poster_runner import PosterRunner
 from sequencer.settling import Settling
 from sequencer.store.seam import StoreError
-from testnet.l1.simulated import (
-    ClientFaults,
-    SimulatedAccount,
-    SimulatedBeacon,
-    SimulatedClient,
-    SimulatedL1,
-)
+from testnet.l1 import simulated
+from testnet.l1.simulated import SimulatedAccount, SimulatedL1
+from testnet.l1.simulated_client import ClientFaults, SimulatedBeacon, SimulatedClient
 from testnet.simulation.checkers import Violation, require
 from testnet.simulation.crypto import StubProver
 from testnet.simulation.place import Place
@@ -66,6 +62,7 @@ HEAL_BLOCKS = 90
 """Bound of progress after healing: what restarts, higher fees and finality take at most ..."""
 HEAL_BLOCKS_PER_BATCH = 8
 """... and a batch whose first poster is dead, with its takeover."""
+STUBBED = ("expand_signature", "compress_signature")
 SPIKE_FEES = (1, 10**9, 3 * 10**9, 40 * 10**9, 10**12)
 
 T = TypeVar("T")
@@ -94,14 +91,18 @@ class Outcome:
 @contextmanager
 def stub_signatures() -> Iterator[None]:
     """Stub signatures are no points of a curve: in calldata they stand as they are, padded."""
-    encoders, decoders = vars(abi), vars(derivation)
-    originals = encoders["expand_signature"], decoders["compress_signature"]
-    encoders["expand_signature"] = lambda signature: signature.ljust(SIGNATURE_BYTES, b"\0")
-    decoders["compress_signature"] = lambda expanded: expanded[:96]
+    rooms = [vars(module) for module in (abi, registry_abi, derivation, simulated)]
+    originals = [dict(room) for room in rooms]
+    for room in rooms:
+        if "expand_signature" in room:
+            room["expand_signature"] = lambda signature: signature.ljust(SIGNATURE_BYTES, b"\0")
+        if "compress_signature" in room:
+            room["compress_signature"] = lambda expanded: expanded[:96]
     try:
         yield
     finally:
-        encoders["expand_signature"], decoders["compress_signature"] = originals
+        for room, original in zip(rooms, originals, strict=True):
+            room.update({name: original[name] for name in STUBBED if name in original})
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,20 +1,27 @@
 """A running L1 with the contract on it, and a log that a committee certifies batch by batch."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from eth_hash.auto import keccak
 
-from consensus.types import bitmap_of
+from consensus.types import CommitCertificate, bitmap_of
 from sequencer.settlement import abi
 from sequencer.settlement.account import L1Account
 from sequencer.settlement.batch import (
     GENESIS_LOG_ROOT,
+    MAX_BATCH_BYTES,
     BatchHeader,
     LogEntry,
     encode_batch,
     next_log_root,
+)
+from sequencer.settlement.blobs import (
+    MAX_BLOB_BATCH_BYTES,
+    NO_BLOBS,
+    blobs_digest,
+    encode_blobs,
 )
 from sequencer.settlement.derive import PostedLog
 from sequencer.settlement.ethereum import EthereumClient, deploy
@@ -40,6 +47,8 @@ class Deployed:
     entries: list[LogEntry] = field(default_factory=list)
     batches: list[CertifiedBatch] = field(default_factory=list)
     root: bytes = GENESIS_LOG_ROOT
+    hashes: Callable[[Sequence[bytes]], Sequence[bytes]] | None = None
+    """What commits to the blobs of its batches, if these are to be posted in blobs."""
 
     @classmethod
     async def create(cls, l1: L1Handle, chain_id: bytes = b"\xc7" * 32) -> "Deployed":
@@ -78,7 +87,7 @@ class Deployed:
         for entry in new:
             self.root = next_log_root(self.root, entry)
         self.entries += new
-        data = encode_batch(new)
+        data = encode_batch(new, MAX_BLOB_BATCH_BYTES if self.hashes else MAX_BATCH_BYTES)
         header = BatchHeader(
             chain_id=self.chain_id,
             l1_chain_id=self.l1.chain_id,
@@ -90,7 +99,7 @@ class Deployed:
             last_position=start + count - 1,
             log_root=self.root,
             data_hash=keccak(data),
-            blob_hashes=bytes(32),
+            blob_hashes=blobs_digest(self.hashes(encode_blobs(data))) if self.hashes else NO_BLOBS,
             entry_count=count,
         ).encode()
         signers = list(range(quorum_of(SIZE)))
@@ -108,8 +117,19 @@ class MemoryPort:
     saved: bytes | None = None
     notices: list[Notice] = field(default_factory=list)
 
+    def on_contract(self, epoch: int, next_number: int) -> None:
+        pass
+
     def latest_certified(self) -> int:
         return len(self.batches)
+
+    def header_epoch(self, number: int) -> int | None:
+        if number > len(self.batches):
+            return None
+        return BatchHeader.decode(self.batches[number - 1].header).epoch
+
+    def handover(self, epoch: int) -> CommitCertificate | None:
+        return None
 
     def certified(self, number: int) -> CertifiedBatch | None:
         return self.batches[number - 1] if 1 <= number <= len(self.batches) else None

@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from consensus.types import bitmap_of
+from consensus.types import CommitCertificate, bitmap_of
 from sequencer.settlement.batch import BatchHeader
 from sequencer.settlement.poster import MAX_VERSIONS
 from sequencer.settlement.poster_events import Final, Notice, Posted, PosterSettings, Unposted
 from sequencer.settlement.poster_runner import CertifiedBatch, PosterRunner
 from sequencer.settlement.poster_state import decode_state
 from sequencer.settlement.schedule import posting_order
-from testnet.l1.simulated import ClientFaults, SimulatedAccount, SimulatedClient, SimulatedL1
-from tests.settlement.committees import sign
+from testnet.l1.simulated import SimulatedAccount, SimulatedL1
+from testnet.l1.simulated_client import ClientFaults, SimulatedClient
+from tests.settlement.committees import committee, sign
 
 CHAIN = b"\x0c" * 32
 CONTRACT = b"\x0d" * 20
@@ -45,13 +46,13 @@ def run_sync(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 @cache
-def batch(number: int) -> CertifiedBatch:
+def batch(number: int, epoch: int = 0) -> CertifiedBatch:
     """Batch `number` of one endless log; only its header means something here."""
     header = BatchHeader(
         chain_id=CHAIN,
         l1_chain_id=1,
         contract=CONTRACT,
-        epoch=0,
+        epoch=epoch,
         number=number,
         previous_log_root=bytes(31) + bytes([number - 1]),
         first_position=number - 1,
@@ -82,6 +83,8 @@ class Member:
     disk: bytes | None = None
     crash_chance: float = 0.0
     alive: bool = True
+    heads: dict[int, int] = field(default_factory=dict)
+    """The epochs of batches that got new headers."""
     posted: dict[int, bytes] = field(default_factory=dict)
     final: int = 0
 
@@ -120,11 +123,25 @@ class Member:
 
     # the port
 
+    def on_contract(self, epoch: int, next_number: int) -> None:
+        for number in range(next_number, self.world.last_closed + 1):
+            if self.world.epoch >= epoch > self.world.epoch_of(number):
+                self.heads[number] = epoch
+
     def latest_certified(self) -> int:
         return self.world.certified
 
+    def header_epoch(self, number: int) -> int | None:
+        if number > self.world.last_closed:
+            return None
+        return max(self.heads.get(number, 0), self.world.epoch_of(number))
+
     def certified(self, number: int) -> CertifiedBatch | None:
-        return batch(number)
+        assert number <= self.world.certified
+        return batch(number, self.header_epoch(number) or 0)
+
+    def handover(self, epoch: int) -> CommitCertificate | None:
+        return self.world.handovers[epoch] if epoch < self.world.epoch else None
 
     def save(self, state: bytes) -> None:
         self.maybe_crash()
@@ -175,14 +192,44 @@ class World:
     size: int = 4
     certified: int = 0
     now_ms: int = 0
+    closed: int = 0
+    """Batches that are closed, where that is more than the certified ones."""
+    ends: list[int] = field(default_factory=list)
+    """The last batch of each epoch that is over."""
+    handovers: list[CommitCertificate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.l1 = SimulatedL1(Random(self.seed + 1), CONTRACT)
+        self.l1 = SimulatedL1(Random(self.seed + 1), CONTRACT, committee=committee(4, 0))
         self.members = [
             Member(index, self.size, self.l1, Random(self.seed * 100 + index), self)
             for index in range(self.size)
         ]
+
+    @property
+    def epoch(self) -> int:
+        """The members' epoch, which is at most one ahead of the contract's."""
+        return len(self.ends)
+
+    @property
+    def last_closed(self) -> int:
+        """The newest closed batch."""
+        return max(self.closed, self.certified)
+
+    def epoch_of(self, number: int) -> int:
+        """The epoch in which a batch was closed."""
+        return sum(number > last for last in self.ends)
+
+    def end_epoch(self) -> bool:
+        """The members end their epoch, if the next committee is final in the registry."""
+        pending = self.l1.final().pending
+        if pending is None or pending.epoch != self.epoch + 1:
+            return False
+        here = self.epoch, self.last_closed, self.last_closed
+        signed = bytes(32), pending.digest, b"\x07", signature()
+        self.handovers.append(CommitCertificate(*here, *signed))
+        self.ends.append(self.last_closed)
+        return True
 
     def check_posted(self, notice: Posted) -> None:
         place = self.l1.chain[notice.block_number]
@@ -193,6 +240,8 @@ class World:
         """Each batch once, none skipped, and nobody floods the L1."""
         numbers = [a.number for block in self.l1.chain for a in block.accepted]
         assert numbers == list(range(1, len(numbers) + 1))
+        epochs = [h.committee.epoch for block in self.l1.chain for h in block.handovers]
+        assert epochs == list(range(1, len(epochs) + 1))
         assert len(self.l1.pool) <= self.size
         for member in self.members:
             for flight in decode_state(member.disk or b"{}"):

@@ -15,7 +15,8 @@ from sequencer.settlement.poster_runner import (
     posting_gas,
 )
 from testnet.l1.mempool import floor_gas
-from testnet.l1.simulated import SimulatedAccount, SimulatedClient, SimulatedL1
+from testnet.l1.simulated import SimulatedAccount, SimulatedL1
+from testnet.l1.simulated_client import SimulatedClient
 from tests.settlement.l1_fixtures import MemoryPort
 from tests.settlement.test_poster_fuzz import CHAIN, CONTRACT, batch
 
