@@ -7,12 +7,12 @@ proof carry the signatures of committees that are followed from the genesis on, 
 which the L1 knows has to be the same there, so keys that left the committee sign nothing here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from consensus.bls import Crypto
-from consensus.codec import decode_whole
+from consensus.codec import decode_whole, u64
 from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
 from consensus.types import Block, CommitProof
@@ -24,6 +24,7 @@ from sequencer.settlement.derive import (
     Progress,
     derive_batches,
 )
+from sequencer.store.schema import Table
 from sequencer.stored_batch import StoredBatch
 
 if TYPE_CHECKING:
@@ -68,13 +69,9 @@ async def begin_from_l1(
     """
     bootstrap = Bootstrap(store, genesis, crypto)
     source, last = PostedLog.of(genesis), await sources.l1.head()
-    committees = await _committees(sources.l1, source, last)
-    for change in await _changes(sources.node, genesis.committee.epoch):
-        known = committees.get(change.committee.epoch, change.committee.digest)
-        if known != change.committee.digest:
-            raise BootstrapError(
-                f"the node names another committee for epoch {change.committee.epoch} than the L1"
-            )
+    changes = await _changes(sources.node, genesis.committee.epoch)
+    _require_same(changes, await _committees(sources.l1, source, last))
+    for change in changes:
         bootstrap.add_change(change)
     async for batch in derive_batches(
         sources.l1, source, until=last, crypto=crypto, progress=progress, blobs=sources.blobs
@@ -89,6 +86,28 @@ async def begin_from_l1(
         bootstrap.add_block(block)
     links, proof = await _proof(sources.node, base)
     return bootstrap.finish(proof, links)
+
+
+async def require_committees(
+    client: "SettlementClient", store: "Store", genesis: "Genesis"
+) -> None:
+    """`BootstrapError` unless the committees in a store are those that the contract has had.
+
+    Keys that left a committee long ago can sign another past for somebody who looks at signatures
+    alone; the contract remembers.
+    """
+    known = await _committees(client, PostedLog.of(genesis), await client.head())
+    changes: list[EpochChange] = []
+    while value := store.get(Table.EPOCHS, u64(genesis.committee.epoch + len(changes) + 1)):
+        changes.append(EpochChange.decode(value))
+    _require_same(changes, known)
+
+
+def _require_same(changes: Sequence[EpochChange], known: Mapping[int, bytes]) -> None:
+    for change in changes:
+        epoch, digest = change.committee.epoch, change.committee.digest
+        if known.get(epoch, digest) != digest:
+            raise BootstrapError(f"the committee of epoch {epoch} is another one on the L1")
 
 
 async def _committees(

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "verify": ("sequencer.cli.offline:verify", "Check such a proof without any network."),
     "follow": ("sequencer.cli.ask:follow", "Print the ordered feed."),
     "derive": ("sequencer.cli.derive:derive", "Rebuild the log from L1 alone."),
+    "snapshot": ("sequencer.cli.snapshot:snapshot", "Make and restore snapshots of the log."),
     "log": ("sequencer.cli.offline:log", "Inspect the log on a node's disk."),
 }
 """Name to (module:attribute, what it does in one line)."""

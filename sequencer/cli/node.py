@@ -12,6 +12,7 @@ from sequencer.cli.options import (
     password_option,
     read_password,
 )
+from sequencer.cli.snapshot import begin_from_l1, begin_from_snapshot, max_age_option
 
 if TYPE_CHECKING:
     from sequencer.genesis import Genesis
@@ -39,6 +40,11 @@ FETCH_TIMEOUT_S = 20.0
     help="A node to connect to beside the members of the genesis, with its peer id; repeat it.",
 )
 @click.option("--chain-id", "pinned", help="The chain id that the genesis must have, in hex.")
+@click.option("--snapshot", metavar="FILE|URL", help="Begin with this snapshot of the log.")
+@max_age_option
+@click.option("--from-l1", is_flag=True, help="Begin with the log that --l1 holds.")
+@click.option("--beacon", help="With --from-l1: where blobs are kept; by default the L1's URL.")
+@click.option("--node", metavar="URL", help="With --from-l1: any running node, to ask for headers.")
 def init(
     source: str,
     directory: Path,
@@ -48,11 +54,18 @@ def init(
     name: str | None,
     peers: tuple[str, ...],
     pinned: str | None,
+    snapshot: str | None,
+    max_age_days: float,
+    from_l1: bool,
+    beacon: str | None,
+    node: str | None,
 ) -> None:
     """Prepare a directory for a node: the network's genesis and a node.toml with defaults.
 
-    The chain id covers committee and rules: learn it by another way than the file, and compare it
-    or give it as --chain-id.  What is there already is not overwritten.
+    Without --snapshot or --from-l1 the node fetches the whole log from the others.  Neither is
+    trusted: everything is checked against the genesis, and committees against --l1.  The chain id
+    covers committee and rules: learn it by another way than the file, and compare it or give it as
+    --chain-id.  What is there already is not overwritten.
     """
     from sequencer.config import ConfigError, write_default
     from sequencer.genesis import Genesis
@@ -66,13 +79,22 @@ def init(
     for file in ("genesis.json", "node.toml"):
         if (directory / file).exists():
             raise CommandError(f"{directory / file} exists; choose another --dir, or remove it")
+    if from_l1 and (snapshot is not None or l1 is None or node is None):
+        raise CommandError("--from-l1 needs --l1 and --node, and no --snapshot")
     directory.mkdir(parents=True, exist_ok=True)
+    began = None
+    if snapshot is not None:
+        began = begin_from_snapshot(directory, genesis, snapshot, max_age_days, l1)
+    elif from_l1 and l1 is not None and node is not None:
+        began = begin_from_l1(directory, genesis, l1, beacon, node)
     try:
         write_default(directory, name=name, listen=listen, rpc=rpc, l1_url=l1, peers=peers)
     except ConfigError as error:
         raise CommandError(str(error)) from None
     (directory / "genesis.json").write_bytes(data)
     click.echo(f"prepared {directory} for chain {genesis.chain_id.hex()}")
+    if began is not None:
+        click.echo(f"its log goes on from height {began.head.height}")
     if pinned is None and source.startswith("http"):
         click.echo("compare this chain id with what the other operators say; a URL proves nothing")
     if not (directory / "keys").exists():

@@ -7,10 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
+from consensus.codec import u64
+from consensus.committee import Committee
 from consensus.epochs import EpochChange
 from sequencer import from_l1
 from sequencer.bootstrap import Began, BootstrapError
-from sequencer.from_l1 import Sources, begin_from_l1
+from sequencer.from_l1 import Sources, begin_from_l1, require_committees
 from sequencer.history import Pruned, Retention, windows
 from sequencer.ledger import Ledger
 from sequencer.rpc.jsonrpc import Caller
@@ -22,6 +24,7 @@ from sequencer.settlement.client import Accepted, ContractState, Handover, L1Blo
 from sequencer.settlement.derive import DerivationError
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import Table
+from sequencer.store.seam import WriteBatch
 from tests.sequencer.certified_chain import CRYPTO, RULES, CertifiedChain, numbered
 from tests.sequencer.ordering_node import OrderingNode
 
@@ -212,11 +215,27 @@ async def test_committees_are_the_l1s_and_the_nodes() -> None:
     grown(50, other)
     elsewhere = other.end_epoch(numbered(40_000))
     member = chain.genesis.committee.members[0]
-    following = type(change.committee)(1, (member,))
+    following = Committee(1, (member,))
     forged = EpochChange(
         CertifiedChain().certify(elsewhere.last, following.digest), elsewhere.last, following
     )
-    await refuses(l1, Asked(chain, forged), "another committee for epoch 1 than the L1")
+    await refuses(l1, Asked(chain, forged), "the committee of epoch 1 is another one on the L1")
+
+
+async def test_a_snapshot_may_be_held_against_the_l1() -> None:
+    """A former committee can sign another past; the contract remembers whom it handed over to."""
+    chain, other = grown(50), grown(50)
+    change = chain.end_epoch(numbered(40_000))
+    l1 = PostedL1(chain, closed(chain), [(closed(chain), change)])
+    await require_committees(l1, chain.store, chain.genesis)  # type: ignore[arg-type]
+    following = Committee(1, chain.genesis.committee.members)
+    last = other.block_of([])
+    forged = EpochChange(other.certify(last, following.digest), last, following)
+    writes = WriteBatch()
+    writes.put(Table.EPOCHS, u64(1), forged.encode())
+    other.store.save(writes)
+    with pytest.raises(BootstrapError, match="the committee of epoch 1 is another one"):
+        await require_committees(l1, other.store, other.genesis)  # type: ignore[arg-type]
 
 
 async def test_a_node_that_lies_about_its_blocks_is_refused() -> None:
