@@ -18,10 +18,12 @@ from consensus.bls import BlsCrypto
 from consensus.committee import Committee
 from consensus.epochs import EpochChange
 from consensus.interface import Instant
+from net.libp2p.dialing import Address
 from net.transport import Frame, NetworkEvent, PeerId, PeerUp
 from sequencer.batcher import Binding
 from sequencer.committing import Committer
 from sequencer.config import ConfigError, NodeConfig
+from sequencer.doubles import KeyRunsTwice, require_single, watch_for_double
 from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from sequencer.guard import require_memory
 from sequencer.history import FinalHeight, Retention
@@ -136,11 +138,12 @@ class Runtime:
             Binding(genesis.chain_id, l1.chain_id, l1.contract, l1.data) if l1 else None,
             watermarks,
         )
-        self._addresses: dict[PeerId, tuple[str, int] | None] = {
+        self._addresses: dict[PeerId, Address | None] = {
             peer: (host, port) for host, port, peer in map(parse_multiaddr, genesis.addresses)
         }
         self._addresses |= config.network.peer_addresses
-        self._mesh = Mesh(keys.identity_seed, config.network.address, self._addresses)
+        self._mesh = Mesh(keys.identity_seed, config.network.address, {})
+        self._mesh.on_own_identity = self._on_own_identity
         self._observer = Observer()
         self._stopping = asyncio.Event()
         self._failure: str | None = None
@@ -216,16 +219,19 @@ class Runtime:
         server = RpcServer(self._running)
         try:
             await self._mesh.start()
+            await require_single(self._mesh.has_double_at, self._own_address())
+            self._know_peers()
             host, port = await server.start(*self._config.rpc.address)
             self._spawn(self._hear())
             self._start_committer()
             self._start_poster()
+            self._spawn(watch_for_double(self._mesh.has_double_at, self._own_address))
             self._guarded(self._pump)
             _calm_garbage_collector()
             logger.info("%s", self._introduction())
             print(f"ready rpc=http://{host}:{port} peer={self._mesh.local_peer}", flush=True)
             await self._stopping.wait()
-        except OSError as error:
+        except (OSError, KeyRunsTwice) as error:
             self._failure = str(error)
         finally:
             await self._stop(server)
@@ -305,7 +311,7 @@ class Runtime:
         """The world failed us: say why, sign nothing more, stop."""
         if self._failure is None:
             self._failure = str(error) or type(error).__name__
-            if not isinstance(error, (StoreError, L1Mismatch)):
+            if not isinstance(error, (StoreError, L1Mismatch, KeyRunsTwice)):
                 logger.critical("unexpected error", exc_info=error)
         self._stopping.set()
 
@@ -338,6 +344,13 @@ class Runtime:
         if self._node.batcher is not None:
             self._node.batcher.on_contract_epoch(view.contract_epoch, view.next_number)
         self._on_time()
+
+    def _own_address(self) -> Address | None:
+        """Where the genesis or the registry says that I am."""
+        return self._addresses.get(self._mesh.local_peer)
+
+    def _on_own_identity(self, remote: str) -> None:
+        logger.error("another process with my keys dialled from %s, and stops", remote)
 
     def _know_peers(self) -> None:
         self._mesh.set_peers(dict.fromkeys(self._node.peers.members) | self._addresses)
