@@ -141,9 +141,10 @@ class Inbox:
         box, size = source.box, len(frame.payload)
         box.frames += 1
         box.size += size
-        self._count_guest(box.peer, size + EVENT_BYTES)
-        queue = box.peer.boxes[Channel.BULK] if box.peer.announcements else box
-        self._append(queue, frame, source)
+        mailbox = box.peer
+        if mailbox.is_guest:
+            self._count_guest(mailbox, size + EVENT_BYTES)
+        self._append(mailbox.boxes[Channel.BULK] if mailbox.announcements else box, frame, source)
 
     def stall(self, source: Source) -> None:
         """Guests hold too much: resume this one when they hold less."""
@@ -180,14 +181,14 @@ class Inbox:
     def _append(self, box: Box, event: NetworkEvent, source: Source | None) -> None:
         box.queue.append((event, source))
         self._count += 1
-        self._stand(box)
+        if not box.is_waiting:
+            self._stand(box)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _stand(self, box: Box) -> None:
-        if not box.is_waiting:
-            box.is_waiting = True
-            self._lanes[box.lane].append(box)
+        box.is_waiting = True
+        self._lanes[box.lane].append(box)
 
     def _pop(self) -> tuple[int, tuple[NetworkEvent, Source | None]]:
         """The next event and its lane; there is one."""
@@ -214,18 +215,21 @@ class Inbox:
             items = list(bulk.queue)
             control.queue.extend(item for item in items if _is_control(item[0]))
             bulk.queue = deque(item for item in items if not _is_control(item[0]))
-            if control.queue:
+            if control.queue and not control.is_waiting:
                 self._stand(control)
         self._forget_if_over(mailbox)
 
     def _next_lane(self) -> int:
         """The first lane where somebody stands, unless one behind it has been patient enough."""
-        standing = [lane for lane, boxes in enumerate(self._lanes) if boxes]
-        first = standing[0]
-        for lane in standing[1:]:
-            self._overtaken[lane] += 1
-            if self._overtaken[lane] > PATIENCE[lane]:
-                first = lane
+        first = None
+        for lane, boxes in enumerate(self._lanes):
+            if first is None:
+                first = lane if boxes else None
+            elif boxes:
+                self._overtaken[lane] += 1
+                if self._overtaken[lane] > PATIENCE[lane]:
+                    first = lane
+        assert first is not None
         self._overtaken[first] = 0
         return first
 
@@ -235,10 +239,12 @@ class Inbox:
         box.size -= size
         source.release(frame)
         sources[box.source or source] = None
-        self._count_guest(box.peer, -size - EVENT_BYTES)
-        if box.peer.is_guest:
+        mailbox = box.peer
+        if mailbox.is_guest:
+            self._count_guest(mailbox, -size - EVENT_BYTES)
             sources.update(self._take_stalled())
-        self._forget_if_over(box.peer)
+        if not mailbox.links:
+            self._forget_if_over(mailbox)
 
     def _count_guest(self, mailbox: Mailbox, size: int) -> None:
         if mailbox.is_guest:
