@@ -5,8 +5,8 @@ accepted may still be lost, and the protocol above never learns of it. Delivery 
 connected peers is in order per channel; across a reconnect frames may be lost, never
 half-delivered. Control is handed over before bulk that still waits. Frames of a peer come between
 its `PeerUp` and its `PeerDown`, and the sender of a frame is authenticated. A peer that a node was
-not told of is a guest, served within tighter bounds. One suite of tests (tests/net/test_transport_contract.py) holds every
-implementation to this.
+not told of is a guest, served within tighter bounds. One suite of tests
+(tests/net/test_transport_contract.py) holds every implementation to this.
 """
 
 from collections.abc import Iterable
