@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sequencer.cli.errors import CommandError, NegativeResult
-from sequencer.cli.logfile import write_entries
 from sequencer.cli.options import (
     EXISTING_FILE,
     FILE,
@@ -18,6 +17,7 @@ from sequencer.cli.options import (
     print_fields,
     print_json,
 )
+from sequencer.logfile import write_entries
 
 if TYPE_CHECKING:
     from sequencer.ledger import Ledger
@@ -90,7 +90,8 @@ def log(
     """Inspect the log of a node: a summary, or a list of what is in it.
 
     Reads only.  A running node may go on writing meanwhile.  --export writes each entry as
-    height, timestamp, namespace (u64 each), length (u32) and bytes, as `derive --out` does.
+    height, timestamp, namespace (u64 each), length (u32) and bytes, as `derive --out` does, from
+    the first entry that this node keeps.
     """
     with open_log(directory) as (store, ledger):
         if export is not None:
@@ -130,15 +131,22 @@ def open_log(directory: Path) -> "Iterator[tuple[LmdbStore, Ledger]]":
 
 
 def _export(ledger: "Ledger", path: Path) -> None:
-    position = 0
+    base = ledger.base
+    position = base.next_position
     with path.open("wb") as file:
         while position < ledger.head.next_position:
             entries = ledger.entries(position, ENTRIES_PER_READ)
             position += write_entries(file, entries)
     click.echo(
-        f"wrote {position} transactions to {path}: height {ledger.head.height}, "
-        f"log root {ledger.head.log_root.hex()}"
+        f"wrote {position - base.next_position} transactions to {path}: height "
+        f"{ledger.head.height}, log root {ledger.head.log_root.hex()}"
     )
+    if base.height:
+        click.echo(
+            f"they begin at position {base.next_position}, height {base.height + 1}, log root "
+            f"{base.log_root.hex()}: this node keeps none before",
+            err=True,
+        )
 
 
 def _summary(store: "LmdbStore", ledger: "Ledger") -> dict[str, Any]:
@@ -147,6 +155,7 @@ def _summary(store: "LmdbStore", ledger: "Ledger") -> dict[str, Any]:
     head = ledger.head
     final = store.get(Table.META, META_FINAL)
     return {
+        "first_height": ledger.base.height + 1,
         "height": head.height,
         "block_id": "0x" + head.block_id.hex(),
         "timestamp_ms": head.timestamp_ms,
@@ -166,7 +175,10 @@ def _last_number(store: "LmdbStore", table: Any) -> int:
 
 
 def _heights(ledger: "Ledger", first: int | None) -> range:
-    start = max(1, ledger.head.height - 19) if first is None else max(1, first)
+    least = ledger.base.height + 1
+    if first is not None and first < least and ledger.base.height:
+        raise CommandError(f"this node keeps the log from height {least} on")
+    start = max(least, ledger.head.height - 19 if first is None else first)
     return range(start, ledger.head.height + 1)
 
 
