@@ -13,7 +13,8 @@ from consensus.committee import Committee
 from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
 from net.transport import PeerId
 from sequencer.settlement.client import SettlementError
-from sequencer.settlement.registry import RegisteredMember, Registry
+from sequencer.settlement.registry import OperatorState, RegisteredMember, Registry
+from sequencer.standing import NOT_REGISTERED
 
 if TYPE_CHECKING:
     from sequencer.settlement.ethereum import EthereumClient
@@ -30,16 +31,19 @@ class RegistryView:
     following       the committee of the epoch after the contract's, once its snapshot is final
     addresses       where the members of these two epochs listen, by peer id
     contract_epoch  at the newest L1 block, with the number of the batch the contract takes next
+    own             what it has of this node's operator
     """
 
     following: Committee | None
     addresses: dict[PeerId, Address]
     contract_epoch: int
     next_number: int
+    own: OperatorState = NOT_REGISTERED
 
 
-async def read_registry(client: "EthereumClient") -> RegistryView:
-    """The registry as it is now; `SettlementError` where the L1 does not answer well."""
+async def read_registry(client: "EthereumClient", account: bytes) -> RegistryView:
+    """The registry as it is now, for the operator `account` (20 bytes); `SettlementError` where
+    the L1 does not answer well."""
     registry = Registry(client)
     head, final = await client.head(), await client.finalized()
     state = await client.contract_state(head)
@@ -49,7 +53,8 @@ async def read_registry(client: "EthereumClient") -> RegistryView:
     present = await registry.members(head)
     members = present.members + (pending.members if pending is not None else ())
     following = pending.committee() if pending is not None else None
-    return RegistryView(following, _addresses(members), state.epoch, state.next_number)
+    own = await registry.operator(account, head)
+    return RegistryView(following, _addresses(members), state.epoch, state.next_number, own)
 
 
 def _addresses(members: tuple[RegisteredMember, ...]) -> dict[PeerId, Address]:

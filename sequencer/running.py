@@ -17,6 +17,7 @@ from sequencer.node import Node
 from sequencer.observe import Observer
 from sequencer.service import Unready
 from sequencer.settling import Settling
+from sequencer.standing import NOT_REGISTERED, describe_standing, describe_sync
 
 MAX_REMEMBERED = 1 << 18
 """Hashes of accepted transactions that are remembered until they are ordered."""
@@ -57,6 +58,8 @@ class RunningNode:
         self._grown_at = time.monotonic()
         self._safe: tuple[tuple[int, int], int] = ((-1, -1), 0)
         self._final: tuple[tuple[int, int], int] = ((-1, -1), 0)
+        self.registered = NOT_REGISTERED
+        """What the registry has of this node's operator."""
         self.network_statistics: Callable[[], dict[str, int]] = dict
 
     # ------------------------------------------------------------------ transactions
@@ -114,13 +117,14 @@ class RunningNode:
             "name": self.config.name,
             "chain_id": "0x" + self.genesis.chain_id.hex(),
             "member": node.me,
+            "standing": self.standing(),
             "peer_id": node.peers.local,
             "epoch": replica.committee.epoch,
             "round": replica.round,
             "leader": replica.leader,
             "first_height": self.ledger.base.height + 1,
             "height": head.height,
-            "highest_height": max(replica.head.height, head.height),
+            "highest_height": self.highest_height,
             "transactions": head.next_position,
             "log_root": "0x" + head.log_root.hex(),
             "latency_ms": self._observer.latency_ms,
@@ -135,6 +139,23 @@ class RunningNode:
             "uptime_s": round(time.monotonic() - self._started, 1),
         }
 
+    def standing(self) -> str:
+        """What this node is in its epoch, and what comes next for its operator."""
+        node = self.node
+        runner = self.settling.runner if self.settling else None
+        view = runner.machine.view if runner else None
+        l1_block = view.head.number if view else 0
+        return describe_standing(
+            node.me, node.committee.size, node.epoch, self.registered, l1_block
+        )
+
+    @property
+    def highest_height(self) -> int:
+        """The highest height that this node knows to be committed, here or elsewhere."""
+        replica = self.node.replica
+        elsewhere = replica.catchup.behind if self.syncing else 0
+        return max(replica.head.height + elsewhere, self.ledger.head.height)
+
     def why(self) -> dict[str, Any]:
         """Why the log does or does not grow."""
         replica = self.node.replica
@@ -146,6 +167,7 @@ class RunningNode:
         return {
             "ready": ready,
             "reason": reason,
+            "standing": self.standing(),
             "round": replica.round,
             "leader": replica.leader,
             "leader_name": self.name_of(replica.leader),
@@ -187,7 +209,7 @@ class RunningNode:
         peers, up = self.node.peers, self._peers_up()
         reachable = [i for i, peer in enumerate(peers.members) if i == peers.me or peer in up]
         if self.syncing:
-            return False, f"syncing, at height {self.ledger.head.height}"
+            return False, describe_sync(self.ledger.head.height, self.highest_height)
         if self.node.unapplied:
             return False, f"{self.node.unapplied} committed blocks wait for their collections"
         if self.node.me is None:

@@ -28,7 +28,7 @@ from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from sequencer.guard import require_memory
 from sequencer.history import FinalHeight, Retention
 from sequencer.keyring import KeyRing
-from sequencer.keys import NodeKeys, load_keys
+from sequencer.keys import NodeKeys, l1_address, load_keys
 from sequencer.limits import PoolLimits
 from sequencer.node import Node
 from sequencer.observe import Observer, set_up_logging
@@ -44,6 +44,7 @@ from sequencer.settlement.client import L1Mismatch
 from sequencer.settlement.kzg import KzgProcess
 from sequencer.settling import Settling, run_poster
 from sequencer.setup import Setup
+from sequencer.standing import describe_sync
 from sequencer.store.lmdb import LmdbStore
 from sequencer.store.seam import StoreError
 
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sequencer")
 
 DATA_DIRECTORY = "data"
+PROGRESS_S = 2.0
+"""Between two lines about how far a node is that fetches the log."""
 GC_THRESHOLDS = (50_000, 20, 20)
 """A block makes thousands of tuples and no garbage; to look every 700 of them costs a tenth."""
 
@@ -226,6 +229,7 @@ class Runtime:
             self._start_committer()
             self._start_poster()
             self._spawn(watch_for_double(self._mesh.has_double_at, self._own_address))
+            self._spawn(self._tell_progress())
             self._guarded(self._pump)
             _calm_garbage_collector()
             logger.info("%s", self._introduction())
@@ -290,7 +294,7 @@ class Runtime:
         assert settling is not None
         try:
             await watch_registry(
-                partial(read_registry, client),
+                partial(read_registry, client, l1_address(self._keys.l1_key)),
                 lambda view: self._guarded(partial(self._on_registry, view)),
                 partial(settling.alarm, REGISTRY_ALARM),
                 self._config.l1.poll_ms / 1000,
@@ -339,11 +343,25 @@ class Runtime:
         """A committee to attest, members to dial, batches that need another signature."""
         if view.following is not None:
             self._node.learn_snapshot(view.following, now())
+        self._running.registered = view.own
         self._addresses |= view.addresses
         self._know_peers()
         if self._node.batcher is not None:
             self._node.batcher.on_contract_epoch(view.contract_epoch, view.next_number)
         self._on_time()
+
+    async def _tell_progress(self) -> None:
+        """Say how far it is while the log is fetched from the others."""
+        was_syncing = False
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            running = self._running
+            height = running.ledger.head.height
+            if running.syncing:
+                logger.info("%s", describe_sync(height, running.highest_height))
+            elif was_syncing:
+                logger.info("in step at height %d: %s", height, running.standing())
+            was_syncing = running.syncing
 
     def _own_address(self) -> Address | None:
         """Where the genesis or the registry says that I am."""
