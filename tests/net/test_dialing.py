@@ -182,6 +182,7 @@ async def test_the_higher_id_leaves_it_to_the_lower_one_to_link_again(meshes: li
     low.set_peers({HIGH.peer_id: high.listen_address})
     high.set_peers({LOW.peer_id: low.listen_address})
     await linked(low, high)
+    await asyncio.sleep(1.2 * QUICK.dial_patience_s)  # it has seen that it need not dial
     high._links[LOW.peer_id].connection.close(Reason.HUNG_UP)
     await until(lambda: count(low, "links_up") == count(high, "links_up") == 2)
     assert "dials" not in high.statistics()
