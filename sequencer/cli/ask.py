@@ -1,7 +1,9 @@
 """Commands that ask a running node: `status`, `why`, `receipt`, `follow`."""
 
+from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,18 +18,77 @@ from sequencer.cli.options import (
     url_option,
 )
 
+WATCH_S: Final = 1.0
+"""Between two looks of `status --watch`."""
+
 
 @click.command(
-    epilog="Example: sequencer status --url http://127.0.0.1:8545",
+    epilog="Examples: sequencer status --url http://127.0.0.1:8545; sequencer status --watch",
 )
 @url_option
+@click.option("--watch", is_flag=True, help="One line with a progress bar, until Ctrl-C.")
 @json_option
-def status(urls: tuple[str, ...], as_json: bool) -> None:
-    """How far a running node is.
+def status(urls: tuple[str, ...], watch: bool, as_json: bool) -> None:
+    """How far a running node is, and what it is: follower, registered, member.
 
     Exit code 0 if a node answers, 2 if none does.
     """
-    _show(urls, "seq_status", as_json)
+    if watch:
+        _watch(urls, as_json)
+    else:
+        _show(urls, "seq_status", as_json)
+
+
+def _watch(urls: tuple[str, ...], as_json: bool) -> None:
+    """A bar on a terminal; elsewhere, or as JSON, a line for each change."""
+    import sys
+    import time
+
+    from sequencer.client import SyncSequencerClient
+
+    show = _bar() if sys.stdout.isatty() and not as_json else _lines(as_json)
+    with client_errors(), SyncSequencerClient(urls) as client, suppress(KeyboardInterrupt):
+        next(show)
+        while True:
+            show.send(client.call("seq_status"))
+            time.sleep(WATCH_S)
+
+
+def _headline(status: dict[str, Any]) -> str:
+    parts = (
+        status.get("name"),
+        status.get("standing"),
+        f"peers {status.get('peers_up')}/{status.get('peers')}",
+        status.get("reason"),
+    )
+    return "  ".join(str(part) for part in parts if part)
+
+
+def _lines(as_json: bool) -> Generator[None, dict[str, Any], None]:
+    import orjson
+
+    last = ""
+    while True:
+        status = yield
+        line = f"height {status.get('height')}/{status.get('highest_height')}  {_headline(status)}"
+        if as_json:
+            click.echo(orjson.dumps(status))
+        elif line != last:
+            click.echo(line)
+        last = line
+
+
+def _bar() -> Generator[None, dict[str, Any], None]:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(), TextColumn("{task.completed}/{task.total}  {task.description}"))
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=1)
+        while True:
+            status = yield
+            height, highest = status.get("height", 0), status.get("highest_height", 0)
+            said = _headline(status)
+            progress.update(task, completed=height, total=max(1, highest), description=said)
 
 
 @click.command(

@@ -313,6 +313,25 @@ def test_asking_a_node_that_is_not_there_says_so() -> None:
     assert "is the node running?" in wrong(2, "receipt", "00" * 32, "--url", NOBODY)
 
 
+def test_a_status_is_watched_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[dict[str, Any]] = [
+        {"name": "a", "standing": "follower in epoch 0", "height": 5, "highest_height": 9},
+        {"name": "a", "standing": "follower in epoch 0", "height": 5, "highest_height": 9},
+        {"name": "a", "standing": "member 4 of 5 in epoch 1", "height": 9, "highest_height": 9},
+    ]
+
+    def call(_client: object, _method: str) -> dict[str, Any]:
+        if not answers:
+            raise KeyboardInterrupt
+        return answers.pop(0)
+
+    monkeypatch.setattr("sequencer.client.SyncSequencerClient.call", call)
+    monkeypatch.setattr("sequencer.cli.ask.WATCH_S", 0)
+    lines = good("status", "--watch", "--url", NOBODY).splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["height 5/9", "height 9/9"]
+    assert "member 4 of 5 in epoch 1" in lines[1]
+
+
 def test_status_and_why() -> None:
     with in_background() as served:
         url = ("--url", served.url)
@@ -458,7 +477,8 @@ def l1_that_holds(
     """Let `derive` find these batches, then the failure."""
     from types import SimpleNamespace
 
-    import sequencer.settlement.derive as module
+    import sequencer.settlement.derived_file as module
+    from sequencer.settlement.derive import Checkpoint, LogEnd
     from sequencer.settlement.ethereum import EthereumClient
 
     async def check(self: Any, l1_chain_id: int, chain_id: bytes) -> None:
@@ -466,9 +486,13 @@ def l1_that_holds(
 
     async def derive_batches(client: Any, source: Any, **_: Any) -> AsyncIterator[Any]:
         assert source.contract == b"\x11" * 20
+        position = -1
         for number, entries in enumerate(batches, 1):
-            header = SimpleNamespace(log_root=bytes([number]) * 32)
-            yield SimpleNamespace(header=header, entries=entries)
+            position += len(entries)
+            last = entries[-1]
+            end = LogEnd(number, position, bytes([number]) * 32, last.height, last.timestamp_ms)
+            checkpoint = Checkpoint(end, source.committee, number, bytes(32), 0)
+            yield SimpleNamespace(checkpoint=checkpoint, entries=entries)
         if failure is not None:
             raise failure
 
@@ -491,6 +515,8 @@ def test_a_derived_log_has_the_bytes_of_an_exported_one(
         "transactions": 3,
         "height": 3,
         "log_root": "0x" + "02" * 32,
+        "resumed": 0,
+        "rewound": 0,
     }
     assert file.read_bytes() == exported([(1, 5, b"a"), (1, 6, b"b"), (3, 5, b"c")])
 
@@ -509,3 +535,4 @@ def test_a_log_that_cannot_be_derived_leaves_no_file(
     l1_that_holds(monkeypatch, [[LogEntry(1, 1, 5, b"a")]], failure)
     assert wrong(1, *derive) == "not derived: batch 2: log root is a, not b"
     assert not file.exists()
+    assert "one of them" in wrong(2, *derive, "--check", posted_genesis)
