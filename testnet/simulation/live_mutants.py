@@ -7,6 +7,12 @@ _FETCHER = "consensus.fetcher:Fetcher"
 _PACEMAKER = "consensus.pacemaker:Pacemaker"
 _POOL = "sequencer.pool:Pool"
 
+_SHORT_REPLIES = (
+    Edit("consensus.fetcher:is_long", "MAX_BLOCKS_PER_REPLY", "8"),
+    Edit("consensus.blocktree:BlockTree.has_room", "MAX_BLOCKS", "40"),
+)
+"""So that missing a few dozen blocks is being far behind, as missing thousands is otherwise."""
+
 LIVE_MUTANTS = (
     Mutant(
         "E4",
@@ -60,6 +66,40 @@ LIVE_MUTANTS = (
             ),
         ),
         seeds=(1, 0),
+    ),
+    Mutant(
+        "E5",
+        "laggards get no answer",
+        (Edit("consensus.reminder:Reminder.answer", "if member != self._me and", "if False and"),),
+    ),
+    Mutant(
+        "Y1",
+        "ranges are not served",
+        (
+            Edit(
+                f"{_REPLICA}._dispatch",
+                "self._send_reply(sender, self._server.committed(sender, message, self._clock))",
+                "pass",
+            ),
+        ),
+        setting=_SHORT_REPLIES,
+    ),
+    Mutant(
+        "Y1",
+        "there is no way back from sync",
+        (Edit(f"{_FETCHER}.end_sync", "self.syncing = False", "pass"),),
+        setting=_SHORT_REPLIES,
+    ),
+    Mutant(
+        "T3",
+        "timers grow without a cap",
+        (
+            Edit(
+                f"{_PACEMAKER}.timer",
+                "min(timer * rules.timeout_growth_percent // 100, rules.max_timeout_ms)",
+                "timer * rules.timeout_growth_percent // 100",
+            ),
+        ),
     ),
     Mutant(
         "T3",

@@ -29,7 +29,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "equivocating leader",
-        seeds=(3, 2, 0),
+        seeds=(0, 1, 4),
     ),
     Mutant(
         "V2",
@@ -42,7 +42,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(3, 19, 43),
+        seeds=(20, 27, 32),
     ),
     Mutant(
         "V2",
@@ -53,7 +53,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "stale certificates",
-        seeds=(54, 22, 19),
+        seeds=(1, 6, 14),
     ),
     Mutant(
         "V3",
@@ -63,7 +63,7 @@ SAFETY_MUTANTS = (
             Edit(f"{_SAFETY}._check_vote", "record.high_qc.round < block.qc.round", "False"),
         ),
         "hider",
-        seeds=(18, 6, 19),
+        seeds=(2, 6, 8),
     ),
     Mutant(
         "V4",
@@ -76,28 +76,28 @@ SAFETY_MUTANTS = (
             ),
         ),
         "collection to leader only",
-        seeds=(0, 2, 3),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "V5",
         "a block that orders a collection again",
         (Edit(f"{_ORDERING}.judge", "self._tree.repeats(block, chain)", "False"),),
         "hider",
-        seeds=(18, 20, 3),
+        seeds=(17, 24, 32),
     ),
     Mutant(
         "T1",
         "a vote after a timeout",
         (Edit(f"{_SAFETY}._check_vote", "block.round <= record.highest_timeout_round", "False"),),
         "hider",
-        seeds=(4, 2, 1),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "T1",
         "a commit vote after a timeout",
         (Edit(f"{_SAFETY}.commit_vote", "qc.round <= record.highest_timeout_round", "False"),),
         "hider",
-        seeds=(4, 3, 2),
+        seeds=(0, 1, 4),
     ),
     Mutant(
         "T2",
@@ -113,7 +113,7 @@ SAFETY_MUTANTS = (
             Edit(f"{_SAFETY}.timeout", "replace(record, highest", "replace(self.record, highest"),
         ),
         "hider",
-        seeds=(4, 9, 10),
+        seeds=(0, 1, 4),
     ),
     Mutant(
         "L1",
@@ -141,7 +141,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(1, 2, 3),
+        seeds=(0, 1, 3),
     ),
     Mutant(
         "S1",
@@ -154,7 +154,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "equivocating leader",
-        seeds=(3, 2, 1),
+        seeds=(0, 3, 6),
     ),
     Mutant(
         "P1",
@@ -172,7 +172,7 @@ SAFETY_MUTANTS = (
                 "0",
             ),
         ),
-        seeds=(5, 2, 3),
+        seeds=(1, 2, 3),
     ),
     Mutant(
         "C2",
@@ -185,13 +185,13 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(9, 3, 4),
+        seeds=(0, 1, 5),
     ),
     Mutant(
         "C3",
         "commits newest first",
         (Edit("consensus.blocktree:BlockTree.commit", "return chain", "return chain[::-1]"),),
-        seeds=(0, 2, 4),
+        seeds=(0, 1, 3),
     ),
     Mutant(
         "Q2",
@@ -204,7 +204,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "forged signatures",
-        seeds=(2, 3, 0),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "quorum",
@@ -218,7 +218,7 @@ SAFETY_MUTANTS = (
         ),
         "hider",
         5,
-        seeds=(0, 1, 2),
+        seeds=(0, 3, 4),
     ),
     Mutant(
         "V4",
@@ -231,7 +231,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "usurper",
-        seeds=(2, 0, 3),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "V5",
@@ -245,21 +245,21 @@ SAFETY_MUTANTS = (
             ),
         ),
         "spoiled blocks",
-        seeds=(3, 1, 0),
+        seeds=(0, 1, 3),
     ),
     Mutant(
         "V5",
         "a timestamp not above the parent's",
         (Edit(f"{_ORDERING}.judge", "block.timestamp_ms <= parent.timestamp_ms", "False"),),
         "spoiled blocks",
-        seeds=(20, 17, 9),
+        seeds=(1, 2, 3),
     ),
     Mutant(
         "V5",
         "a parent that is not the QC's block",
         (Edit(f"{_VERIFIER}.check_proposal", "block.parent_id != block.qc.block_id", "False"),),
         "spoiled blocks",
-        seeds=(9, 6, 4),
+        seeds=(4, 6, 14),
     ),
     Mutant(
         "E1",
@@ -271,7 +271,7 @@ SAFETY_MUTANTS = (
                 "self._enter(timeout.round + 1, True)",
             ),
         ),
-        seeds=(3, 0, 2),
+        seeds=(0, 1, 3),
     ),
     Mutant(
         "Ld1",
@@ -283,7 +283,7 @@ SAFETY_MUTANTS = (
                 "self.committee.leader(self.round + self.head.height)",
             ),
         ),
-        seeds=(1, 3, 0),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "Q1",
@@ -319,7 +319,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "forged certificates",
-        seeds=(0, 3, 1),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "S1",
@@ -337,19 +337,19 @@ SAFETY_MUTANTS = (
                 "    for notice in ready.notices:",
             ),
         ),
-        seeds=(1, 0),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "S1",
         "the record is never saved",
         (Edit("sequencer.node:Node._put", "if ready.record is not None", "if False"),),
-        seeds=(1, 0),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "S3",
         "collections are not saved",
         (Edit("sequencer.node:Node._put", "in collected.save", "in []"),),
-        seeds=(1, 0),
+        seeds=(0, 1, 2),
     ),
     Mutant(
         "C1",
@@ -361,7 +361,7 @@ SAFETY_MUTANTS = (
                 "tuple(self._index.add_block(block.height, ids, batch))[:0]",
             ),
         ),
-        seeds=(2, 5, 7),
+        seeds=(1, 5, 8),
     ),
     Mutant(
         "T2",
@@ -375,7 +375,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(22,),
+        seeds=(24, 39, 42),
     ),
     Mutant(
         "L1",
@@ -388,7 +388,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(0, 2),
+        seeds=(4, 5, 6),
     ),
     Mutant(
         "quorum",
@@ -405,6 +405,7 @@ SAFETY_MUTANTS = (
                 "len(list(indices))",
             ),
         ),
+        seeds=(1, 6, 7),
     ),
     Mutant(
         "V5",

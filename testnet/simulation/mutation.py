@@ -37,6 +37,8 @@ class Mutant:
     edits: tuple[Edit, ...]
     adversary: str | None = None
     nodes: int | None = None
+    setting: tuple[Edit, ...] = ()
+    """Edits that break nothing, such as smaller limits, and make the breach show sooner."""
     seeds: tuple[int, ...] = ()
     """Seeds that are known to show it, tried first."""
 
@@ -82,8 +84,9 @@ def applied(mutant: Mutant) -> Iterator[None]:
     """The program with this mutant in it."""
     undo: list[tuple[object, str, object]] = []
     try:
-        for target in dict.fromkeys(edit.target for edit in mutant.edits):
-            edits = [edit for edit in mutant.edits if edit.target == target]
+        everything = (*mutant.setting, *mutant.edits)
+        for target in dict.fromkeys(edit.target for edit in everything):
+            edits = [edit for edit in everything if edit.target == target]
             owner, name, original, changed = _rebuilt(target, edits)
             for holder in _holders(owner, name, original):
                 undo.append((holder, name, original))

@@ -16,22 +16,10 @@ from consensus.rules import Rules
 from net.simulated import Conditions
 from sequencer.limits import PoolLimits
 from testnet.simulation.checkers import Violation
+from testnet.simulation.draws import ClockDraw, FaultDraw, cut_off_at_the_end
 from testnet.simulation.process import shared_decoding
 from testnet.simulation.roster import ADVERSARIES
-from testnet.simulation.scenario import (
-    POINTS,
-    Action,
-    ClockJump,
-    Crash,
-    CrashAll,
-    Heal,
-    OneWay,
-    Partition,
-    Reconnect,
-    Submit,
-    Suspend,
-    Weather,
-)
+from testnet.simulation.scenario import Action
 from testnet.simulation.trace import Trace
 from testnet.simulation.twins import Twins
 from testnet.simulation.world import Setup, World
@@ -39,11 +27,10 @@ from testnet.simulation.world import Setup, World
 SETTLE_STEP_MS = 250
 MAX_ITEMS_OF_A_LIGHT_LOAD = 400
 """Q3, beyond the collections in quotas: usual are a hundred, of a kept flood thousands."""
-MAX_PEER_COLLECTIONS = 24
+MAX_PEER_COLLECTIONS = 12
 """Small enough to be reached: an honest member hands out about as many, a liar more."""
 FLOODERS = frozenset({"flood", "garbled frames", "mixture"})
 """Whose lies are valid collections, or become ones."""
-MAX_DRIFT_PPM = 5_000
 NODE_COUNTS = (4, 4, 4, 5, 5, 7, 7, 10)
 
 
@@ -64,6 +51,8 @@ class Plan:
     duration_ms: int
     dead: tuple[int, ...] = ()
     settles: bool = True
+    quiet: bool = False
+    """Whether no client says anything after healing."""
     adversary: str | None = None
     faulty: tuple[int, ...] = ()
 
@@ -72,10 +61,11 @@ class Plan:
         """How long after healing everything may take: timers that had grown, and dead leaders.
 
         No idle heartbeat is in it: whoever holds work offers it to all when its own timer is over
-        (T4), and who is behind is told (E5), so nobody has to wait for one.
+        (T4), and who is behind is told (E5). Only who has nothing to do and hears nothing has to
+        wait for one, which the end of a quiet run allows for.
         """
         rules = self.rules
-        return 4 * rules.max_timeout_ms + 6 * rules.base_timeout_ms + 2_000
+        return 5 * rules.max_timeout_ms + 6 * rules.base_timeout_ms + 2_000
 
     @property
     def kind(self) -> str:
@@ -122,9 +112,14 @@ def draw_plan(
     dead = _within(spare, [member for member in members if member not in faulty], weights)
     dead = dead[: random.choice((0, 0, count))]
     heal_ms = duration_ms * 3 // 4
-    draw = _Draw(random, count, heal_ms)
+    draw = FaultDraw(random, count, heal_ms)
     skewed = random.random() < 0.5
-    clocks = _Clocks(Random(f"clocks {seed}"), count, heal_ms)
+    clocks = ClockDraw(Random(f"clocks {seed}"), count, heal_ms)
+    conditions, actions = draw.conditions(), [*draw.actions(), *clocks.actions()]
+    ending = Random(f"ending {seed}")
+    quiet = ending.random() < 0.5
+    if quiet and ending.random() < 0.5:
+        actions = cut_off_at_the_end(ending, actions, count, heal_ms)
     return Plan(
         seed=seed,
         nodes=count,
@@ -133,12 +128,13 @@ def draw_plan(
         limits=PoolLimits(max_peer_collections=MAX_PEER_COLLECTIONS),
         skews_ms=tuple(random.randint(-700, 700) if skewed else 0 for _ in range(count)),
         drifts_ppm=clocks.drifts_ppm(),
-        conditions=draw.conditions(),
-        actions=tuple(sorted((*draw.actions(), *clocks.actions()), key=lambda item: item[0])),
+        conditions=conditions,
+        actions=tuple(sorted(actions, key=lambda item: item[0])),
         heal_ms=heal_ms,
         duration_ms=duration_ms,
         dead=tuple(dead),
         settles=random.random() < 0.5,
+        quiet=quiet,
         adversary=adversary,
         faulty=tuple(sorted(faulty)),
     )
@@ -182,126 +178,6 @@ def _draw_rules(random: Random, flooded: bool) -> Rules:
         round_window=random.choice((8, 64)),
     )
     return replace(drawn, max_block_collections=256) if flooded else drawn
-
-
-class _Clocks:
-    """Draws what the clocks of one run do, and which processes stand still."""
-
-    def __init__(self, random: Random, nodes: int, until_ms: int) -> None:
-        self.random = random
-        self.nodes = nodes
-        self.until_ms = until_ms
-
-    def drifts_ppm(self) -> tuple[int, ...]:
-        """Rates that differ by up to one percent, in half of the runs."""
-        most = self.random.choice((0, MAX_DRIFT_PPM))
-        return tuple(self.random.randint(-most, most) for _ in range(self.nodes))
-
-    def actions(self) -> list[tuple[int, Action]]:
-        """Jumps of one node's Unix clock, and pauses of any."""
-        random = self.random
-        found: list[tuple[int, Action]] = []
-        if random.random() < 0.3:
-            jumper = random.randrange(self.nodes)
-            for _ in range(random.choice((1, 2, 5))):
-                by_ms = random.choice((-1, 1)) * random.choice((1_500, 5_000, 60_000, 300_000))
-                found.append((random.randint(0, self.until_ms), ClockJump(jumper, by_ms)))
-        if random.random() < 0.3:
-            for _ in range(random.choice((1, 3, 10))):
-                stopped = Suspend(random.randrange(self.nodes), random.choice((100, 1_000, 5_000)))
-                found.append((random.randint(0, self.until_ms), stopped))
-        return found
-
-
-class _Draw:
-    """Draws the events of one run."""
-
-    def __init__(self, random: Random, nodes: int, until_ms: int) -> None:
-        self.random = random
-        self.nodes = nodes
-        self.until_ms = until_ms
-
-    def conditions(self) -> Conditions:
-        random = self.random
-        slow = random.choice((5, 20, 100, 400))
-        return Conditions(
-            min_latency_ms=random.choice((0, slow // 4)),
-            max_latency_ms=slow,
-            loss=random.choice((0.0, 0.0, 0.02, 0.2, 0.5)),
-            duplication=random.choice((0.0, 0.0, 0.1, 0.3)),
-            reordering=random.choice((0.0, 0.0, 0.1, 0.5)),
-        )
-
-    def actions(self) -> list[tuple[int, Action]]:
-        random = self.random
-        found = self._workload()
-        kinds: tuple[Callable[[], list[Action]], ...] = (
-            self._crash,
-            self._crash_all,
-            self._partition,
-            self._one_way,
-            self._reconnect,
-            self._weather,
-        )
-        for kind in kinds:
-            if random.random() < 0.5:
-                for _ in range(random.choice((1, 3, 10))):
-                    at = random.randint(0, self.until_ms)
-                    later = at
-                    for action in kind():
-                        found.append((later, action))
-                        later = random.randint(at, self.until_ms)
-        if self.nodes <= 5 and random.random() < 0.1:
-            found += self._long_absence()
-        return found
-
-    def _long_absence(self) -> list[tuple[int, Action]]:
-        """A member misses more blocks than one answer holds (Y1)."""
-        random = self.random
-        times = range(self.until_ms // 10, self.until_ms, self.until_ms // 140)
-        steady: list[tuple[int, Action]] = [
-            (at, Submit(random.randrange(self.nodes))) for at in times
-        ]
-        absent, down_ms = random.randrange(self.nodes), self.until_ms * 4 // 5
-        return [*steady, (times.start, Crash(absent, "now", 1, down_ms))]
-
-    def _workload(self) -> list[tuple[int, Action]]:
-        random = self.random
-        times = [random.randint(0, self.until_ms) for _ in range(random.choice((3, 20, 60)))]
-        again = random.choice((0.0, 0.3))
-        return [(at, self._submit(again)) for at in times]
-
-    def _submit(self, again: float) -> Submit:
-        random = self.random
-        count = random.choice((1, 3))
-        return Submit(random.randrange(self.nodes), count, random.random() < again)
-
-    def _crash(self) -> list[Action]:
-        random = self.random
-        point, count = random.choice(POINTS), random.choice((1, 1, 2, 5))
-        down_ms = random.choice((1, 300, 3_000))
-        return [Crash(random.randrange(self.nodes), point, count, down_ms)]
-
-    def _crash_all(self) -> list[Action]:
-        return [CrashAll(self.random.choice((1, 500)))]
-
-    def _partition(self) -> list[Action]:
-        random = self.random
-        members = random.sample(range(self.nodes), self.nodes)
-        cuts = sorted(random.sample(range(1, self.nodes), random.choice((1, 1, 2))))
-        groups = [members[a:b] for a, b in zip([0, *cuts], [*cuts, self.nodes], strict=True)]
-        return [Partition(tuple(tuple(sorted(group)) for group in groups)), Heal()]
-
-    def _one_way(self) -> list[Action]:
-        sender, receiver = self.random.sample(range(self.nodes), 2)
-        return [OneWay(sender, receiver), Heal()]
-
-    def _reconnect(self) -> list[Action]:
-        first, second = self.random.sample(range(self.nodes), 2)
-        return [Reconnect(first, second)]
-
-    def _weather(self) -> list[Action]:
-        return [Weather(self.conditions())]
 
 
 def build_world(plan: Plan, trace: Trace | None = None) -> World:
@@ -368,30 +244,52 @@ def _play(plan: Plan, world: World) -> int:
     world.run(plan.heal_ms)
     world.note("", "everything heals")
     world.calm()
-    world.run(plan.heal_ms + 500)
-    for member in world.live:
-        world.submit(member, 1)
-    deadline = plan.heal_ms + plan.progress_bound_ms
-    world.run(plan.heal_ms + 500 + SETTLE_STEP_MS)
-    while not world.is_settled():
-        if world.clock.now >= deadline:
-            missing = world.log.missing(world.live)
-            heads = [world.applied_height(member) for member in world.live]
-            raise Violation("progress", f"{missing} transactions not ordered, logs at {heads}")
-        world.run(world.clock.now + SETTLE_STEP_MS)
-    settled_ms = world.clock.now - plan.heal_ms
+    settled_ms = _settle(plan, world)
     world.run(max(world.clock.now, plan.duration_ms))
     _check_memory(plan, world)
     return settled_ms
 
 
+def _settle(plan: Plan, world: World) -> int:
+    """How long it takes until all is in every log; unless it is quiet, there is more to order."""
+    since, bound_ms = world.clock.now, plan.progress_bound_ms
+    world.run(since + 500)
+    if not plan.quiet:
+        for member in world.live:
+            world.submit(member, 1)
+    world.run(since + 500 + SETTLE_STEP_MS)
+    _wait(world, world.is_informed, since + bound_ms)
+    if plan.quiet:
+        bound_ms += plan.rules.idle_heartbeat_ms + plan.rules.max_timeout_ms
+    _wait(world, world.is_settled, since + bound_ms)
+    return world.clock.now - since
+
+
+def _wait(world: World, is_done: Callable[[], bool], deadline: int) -> None:
+    while not is_done():
+        if world.clock.now >= deadline:
+            missing = world.log.missing(world.live)
+            heads = [world.applied_height(member) for member in world.live]
+            what = f"{missing} transactions not ordered, logs at {heads}"
+            raise Violation("progress", f"{what}, still syncing: {world.syncing}")
+        world.run(world.clock.now + SETTLE_STEP_MS)
+
+
 def _check_memory(plan: Plan, world: World) -> None:
-    """Q3: what is ordered makes three windows grow, by what it is; all else has its bound."""
+    """Q3: what is ordered makes three windows grow, by what it is; all else has its bound.
+
+    A pool holds what the peers' quotas let in, now and before a restart or two.
+    """
     limit = MAX_ITEMS_OF_A_LIGHT_LOAD + plan.nodes * MAX_PEER_COLLECTIONS
     recent = world.protocol.canonical[-plan.rules.digest_window_heights - 1 :]
     digests = limit + sum(len(block.collections) for block in recent)
-    entries = limit + world.log.transactions
-    world.check_bounds(limit, {"_ordered": digests, "_committed": digests, "_open": entries})
+    others = {
+        "_ordered": digests,
+        "_committed": digests,
+        "_open": limit + world.log.transactions,
+        "_held": 3 * plan.nodes * MAX_PEER_COLLECTIONS + world.submitted,
+    }
+    world.check_bounds(limit, others)
 
 
 def shrink(plan: Plan, rule: str, attempts: int = 60) -> Plan:

@@ -230,10 +230,31 @@ class World:
         """Honest members that are up."""
         return [index for index in self.honest if self.places[index].process is not None]
 
+    @property
+    def submitted(self) -> int:
+        """How many transactions clients have made."""
+        return self._submitted
+
+    @property
+    def syncing(self) -> list[int]:
+        """Live honest members that are asking for ranges."""
+        return [index for index in self.live if self.places[index].node.replica.fetcher.syncing]
+
+    def is_informed(self) -> bool:
+        """Whether every live honest member has in its log what it saved itself."""
+        return all(
+            not self.log.missing([index])
+            and self.applied_height(index) >= self.log.height_of_all([index])
+            for index in self.live
+        )
+
     def is_settled(self) -> bool:
-        """Whether everything that live honest members saved is ordered and in all their logs."""
+        """Whether everything that live honest members saved is ordered and in all their logs.
+
+        And nobody is syncing any more (Y1).
+        """
         live = self.live
-        if self.log.missing(live):
+        if self.log.missing(live) or self.syncing:
             return False
         heads = [self.applied_height(index) for index in live]
         if min(heads, default=0) < self.log.height_of_all(live):

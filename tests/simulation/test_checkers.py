@@ -207,6 +207,18 @@ def test_Q3_a_container_that_has_grown() -> None:
     assert log.missing([0]) == 0
 
 
+class _Holder:
+    def __init__(self) -> None:
+        self.window = [1, 2, 3, 4]
+
+
+def test_Q3_a_container_with_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Holder, "__module__", "sequencer.holder")
+    with pytest.raises(Violation, match=r"Q3: it.window holds 4 items"):
+        check_bounded(_Holder(), 3, "it")
+    assert check_bounded(_Holder(), 3, "it", {"window": 4}) == 4
+
+
 def test_every_complaint_cites_a_rule() -> None:
     source = inspect.getsource(protocol_checker) + inspect.getsource(checkers)
     rules = set(re.findall(r'"([A-Z][a-z]?\d|quorum)"', source))

@@ -1,8 +1,34 @@
 """A machine in the simulation: its clocks, and a process that stands still."""
 
+from dataclasses import replace
+
+import pytest
+
+from consensus.messages import Vote
+from consensus.safety import SafetyRecord
+from testnet.simulation.checkers import Violation
 from testnet.simulation.place import START_UNIX_MS
 from testnet.simulation.scenario import ClockJump, Suspend
+from testnet.simulation.watcher import Watcher
 from testnet.simulation.world import Setup, World
+
+
+def test_V5_a_vote_for_a_block_ahead_of_the_voters_clock() -> None:
+    world = make_world()
+    world.run(2_000)
+    parent = world.protocol.canonical[-1]
+    future = START_UNIX_MS + world.clock.now + world.setup.rules.max_clock_skew_ms
+    watcher = Watcher(world.places[1])
+    for ahead_ms, round in ((0, 7), (1, 8)):
+        block = replace(parent, round=round, timestamp_ms=future + ahead_ms)
+        world.protocol.on_block(block)
+        vote = Vote(0, round, block.id, 1, bytes(96))
+        record = replace(SafetyRecord.initial(world.chain_id), last_vote=vote)
+        if ahead_ms:
+            with pytest.raises(Violation, match="V5: member 1 voted for a block 2001 ms ahead"):
+                watcher._check_clock(record)
+        else:
+            watcher._check_clock(record)
 
 
 def make_world(**changes: object) -> World:

@@ -177,6 +177,16 @@ def test_seeds_are_simulated_and_reported(tmp_path):
     assert [outcome["seed"] for outcome in json.loads(summary.read_text())] == [1, 2]
 
 
+def test_where_nobody_watches_a_line_tells_how_far_the_seeds_are(monkeypatch):
+    from testnet.cli import sim
+
+    monkeypatch.setattr(sim, "SECONDS_BETWEEN_LINES", 0)
+    arguments = ["--seeds", "1-2", "--nodes", "4", "--duration", "1", "--jobs", "1"]
+    result = CliRunner().invoke(commands, ["sim", *arguments])
+    assert "1 of 2 seeds, 0 broke a rule, up to seed 1" in result.output
+    assert "2 seeds" in result.output
+
+
 def test_a_trace_is_the_same_every_time():
     arguments = ["sim", "--seed", "1", "--nodes", "4", "--duration", "2", "--trace"]
     first, second = (CliRunner().invoke(commands, arguments) for _ in range(2))
