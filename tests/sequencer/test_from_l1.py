@@ -238,6 +238,10 @@ async def test_a_snapshot_may_be_held_against_the_l1() -> None:
         await require_committees(l1, other.store, other.genesis)  # type: ignore[arg-type]
 
 
+def spoiled(method: str, spoil: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, answer: spoil(answer) if name == method else answer
+
+
 async def test_a_node_that_lies_about_its_blocks_is_refused() -> None:
     chain = grown(93)
     l1 = PostedL1(chain, closed(chain))
@@ -265,9 +269,7 @@ async def test_a_node_that_lies_about_its_blocks_is_refused() -> None:
     ]
     for method, spoil, sentence in expectations:
         node = Asked(chain)
-        node.spoil = lambda name, answer, method=method, spoil=spoil: (
-            spoil(answer) if name == method else answer
-        )
+        node.spoil = spoiled(method, spoil)
         await refuses(l1, node, sentence)
 
 
