@@ -4,14 +4,12 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sequencer.cli.errors import CommandError, NegativeResult
-from sequencer.cli.logfile import write_entries
 from sequencer.cli.options import (
     EXISTING_FILE,
     FILE,
@@ -23,19 +21,8 @@ from sequencer.cli.options import (
 
 if TYPE_CHECKING:
     from sequencer.genesis import Genesis
-    from sequencer.settlement.beacon import BeaconClient
-    from sequencer.settlement.derive import PostedLog, Progress
+    from sequencer.settlement.derive import LogEnd, PostedLog, Progress
     from sequencer.settlement.ethereum import EthereumClient
-
-
-@dataclass(slots=True)
-class Derived:
-    """What was derived so far."""
-
-    batches: int = 0
-    transactions: int = 0
-    height: int = 0
-    log_root: bytes = bytes(32)
 
 
 @click.command(
@@ -48,7 +35,17 @@ class Derived:
     "--beacon",
     help="A beacon node that keeps the blobs, where batches are in blobs; by default the L1's URL.",
 )
-@click.option("--out", type=FILE, help="Write the log to this file, as `sequencer log --export`.")
+@click.option(
+    "--out",
+    type=FILE,
+    help="Write the log to this file, as `sequencer log --export`; goes on where a run before "
+    "stopped.",
+)
+@click.option(
+    "--check",
+    type=EXISTING_FILE,
+    help="Compare this file with the log on the L1, and name the first byte that differs.",
+)
 @click.option("--final", is_flag=True, help="Only up to the L1's newest final block.")
 @json_option
 def derive(
@@ -56,6 +53,7 @@ def derive(
     genesis_file: Path,
     beacon: str | None,
     out: Path | None,
+    check: Path | None,
     final: bool,
     as_json: bool,
 ) -> None:
@@ -64,26 +62,25 @@ def derive(
     Neither the L1 endpoint nor the contract is trusted: certificates, bytes and log roots are
     checked against the genesis.  Exit code 1 if what stands on L1 is no valid log.
     """
-    from sequencer.settlement.beacon import BeaconClient
     from sequencer.settlement.client import SettlementError
     from sequencer.settlement.derive import DerivationError
+    from sequencer.settlement.derived_file import ForeignFile
 
+    if out is not None and check is not None:
+        raise CommandError("--out and --check are two different things; give one of them")
     genesis = load_genesis(genesis_file)
     client, source = _source(genesis, l1_url)
-    blobs = BeaconClient(beacon or l1_url)
     try:
-        with _sink(out) as file, _progress() as progress:
-            derived = asyncio.run(_derive(client, source, blobs, genesis, final, file, progress))
+        with _progress() as progress:
+            found = asyncio.run(
+                _derive(client, source, beacon or l1_url, out, check, final, progress)
+            )
     except DerivationError as error:
         raise NegativeResult(f"not derived: {error}") from None
     except SettlementError as error:
         raise CommandError(f"{error}; try again, or name another L1 node by --l1") from None
-    found = {
-        "batches": derived.batches,
-        "transactions": derived.transactions,
-        "height": derived.height,
-        "log_root": "0x" + derived.log_root.hex(),
-    }
+    except ForeignFile as error:
+        raise CommandError(str(error)) from None
     if as_json:
         print_json(found)
     else:
@@ -104,43 +101,43 @@ def _source(genesis: "Genesis", l1_url: str) -> "tuple[EthereumClient, PostedLog
 async def _derive(
     client: "EthereumClient",
     source: "PostedLog",
-    blobs: "BeaconClient",
-    genesis: "Genesis",
+    beacon: str,
+    out: Path | None,
+    check: Path | None,
     final: bool,
-    file: IO[bytes] | None,
     progress: "Progress | None",
-) -> Derived:
-    from sequencer.settlement.derive import derive_batches
+) -> dict[str, Any]:
+    from sequencer.settlement.beacon import BeaconClient
+    from sequencer.settlement.derive import EMPTY_LOG, derive_batches
+    from sequencer.settlement.derived_file import derive_to_file
+    from sequencer.settlement.log_comparison import compare_with_l1
 
-    derived = Derived()
+    blobs = BeaconClient(beacon)
     try:
-        await client.check(source.l1_chain_id, genesis.chain_id)
+        await client.check(source.l1_chain_id, source.chain_id)
         until = await client.finalized() if final else None
-        async for batch in derive_batches(
-            client, source, until=until, progress=progress, blobs=blobs
-        ):
-            derived.batches += 1
-            derived.transactions += len(batch.entries)
-            derived.height = batch.entries[-1].height
-            derived.log_root = batch.header.log_root
-            if file is not None:
-                write_entries(file, batch.entries)
+        how: dict[str, Any] = {"until": until, "progress": progress, "blobs": blobs}
+        if out is not None:
+            written = await derive_to_file(client, source, out, **how)
+            return _told(written.end) | {"resumed": written.resumed, "rewound": written.rewound}
+        if check is not None:
+            return _told(await compare_with_l1(client, source, check, **how))
+        end = EMPTY_LOG
+        async for batch in derive_batches(client, source, **how):
+            end = batch.checkpoint.end
+        return _told(end)
     finally:
         await client.aclose()
         await blobs.aclose()
-    return derived
 
 
-@contextmanager
-def _sink(out: Path | None) -> Iterator[IO[bytes] | None]:
-    """The file to write; it has its name only once it is whole."""
-    if out is None:
-        yield None
-        return
-    part = out.with_name(out.name + ".part")
-    with part.open("wb") as file:
-        yield file
-    part.replace(out)
+def _told(end: "LogEnd") -> dict[str, Any]:
+    return {
+        "batches": end.number,
+        "transactions": end.position + 1,
+        "height": end.height,
+        "log_root": "0x" + end.log_root.hex(),
+    }
 
 
 @contextmanager

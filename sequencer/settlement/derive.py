@@ -187,7 +187,7 @@ async def derive_batches(
     """
     last = await client.head() if until is None else until
     if start is not None:
-        await _check_start(client, start)
+        await check_start(client, start)
     walk = _Walk(source, crypto or BlsCrypto(), start)
     first = source.deploy_block if start is None else start.block_number
     while first <= last.number:
@@ -208,7 +208,7 @@ async def derive_batches(
         progress(walk.end.number, last.number, last.number)
 
 
-async def _check_start(client: SettlementClient, start: Checkpoint) -> None:
+async def check_start(client: SettlementClient, start: Checkpoint) -> None:
     """`Reorganised` unless the L1 still holds the checkpoint's block."""
     try:
         found = await client.block(start.block_number)

@@ -272,8 +272,15 @@ def test_the_doctor_finds_what_is_missing_and_what_is_good(
     assert found["keys"]["state"] == "bad"
     assert "sequencer keys new" in found["keys"]["sentence"]
     good("keys", "new", "--dir", directory, SEQUENCER_PASSWORD=PASSWORD)
+    assert "no founding member, follows until it joins" in good("doctor", "--dir", directory)
+    imposter = {"--identity": "07" * 32, "--bls": "01" * 32}
+    for option, secret in imposter.items():
+        (tmp_path / option[2:]).write_text(secret)
+    given = [part for option in imposter for part in (option, tmp_path / option[2:])]
+    (directory / "keys").rename(tmp_path / "old")
+    good("keys", "import", "--dir", directory, *given, SEQUENCER_PASSWORD=PASSWORD)
     result = run("doctor", "--dir", directory)
-    assert "is not in the committee" in result.stdout
+    assert "member 0 has another BLS key in the genesis" in result.stdout
     assert result.exit_code == 1
 
 

@@ -32,7 +32,7 @@ class RecordedL1:
     events: list[Accepted] = field(default_factory=list)
     changes: list[Handover] = field(default_factory=list)
     state: ContractState | None = None
-    fork: int = 0
+    forked_from: int = 1 << 30
 
     def __post_init__(self) -> None:
         for batch in self.deployed.batches:
@@ -55,7 +55,7 @@ class RecordedL1:
         return L1Block(number, self.hash_of(number), 0, 0)
 
     def hash_of(self, number: int) -> bytes:
-        return b"\xbb" * 31 + bytes([self.fork + number])
+        return bytes([0xBB + (number >= self.forked_from)]) * 31 + bytes([number])
 
     async def head(self) -> L1Block:
         return L1Block(self.events[-1].block_number if self.events else 10, bytes(32), 0, 0)
