@@ -107,6 +107,11 @@ def keystore_paths(directory: Path) -> list[Path]:
     return [path for path in (place / BLS_FILE, place / NEXT_FILE, *archived) if path.exists()]
 
 
+def holds_key(directory: Path, bls_key: bytes) -> bool:
+    """Whether a node has the keystore of a BLS key (48 bytes): present, next or old."""
+    return any(stored_key(path) == bls_key for path in keystore_paths(directory))
+
+
 def stored_key(path: Path) -> bytes | None:
     """The public key that a keystore names, 48 bytes; None without one."""
     try:

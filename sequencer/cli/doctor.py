@@ -18,6 +18,7 @@ from sequencer.cli.options import directory_option, json_option, print_json
 if TYPE_CHECKING:
     from sequencer.config import NodeConfig
     from sequencer.genesis import Genesis
+    from sequencer.settlement.client import L1Block
     from sequencer.settlement.ethereum import EthereumClient
 
 MIN_FREE_BYTES: Final = 2 << 30
@@ -113,10 +114,17 @@ def _check_keys(directory: Path, genesis: "Genesis | None") -> Finding:
         return Finding("keys", WARNING, f"identity {identity}; membership is not known")
     for index, member in enumerate(genesis.committee.members):
         if member.identity.hex() == identity:
-            if member.bls_key.hex() != public["bls_key"]:
-                return Finding("keys", BAD, f"member {index} has another BLS key in the genesis")
-            return Finding("keys", GOOD, f"member {index}, {genesis.names[index]}")
-    return Finding("keys", BAD, f"identity {identity} is not in the committee of the genesis")
+            return _check_founder(directory, genesis.names[index], index, member.bls_key)
+    return Finding("keys", GOOD, f"identity {identity}: no founding member, follows until it joins")
+
+
+def _check_founder(directory: Path, name: str, index: int, bls_key: bytes) -> Finding:
+    """A founder has the key of the genesis, or had it before it was rotated."""
+    from sequencer.keyring import holds_key
+
+    if not holds_key(directory, bls_key):
+        return Finding("keys", BAD, f"member {index} has another BLS key in the genesis")
+    return Finding("keys", GOOD, f"member {index}, {name}")
 
 
 def _check_disk(directory: Path) -> Finding:
@@ -199,6 +207,7 @@ async def _check_l1(genesis: "Genesis", config: "NodeConfig", directory: Path) -
         await client.check(l1.chain_id, genesis.chain_id)
         head = await client.head()
         funds = await _check_funds(client, directory)
+        funds += await _check_registry(client, directory, head)
     except SettlementError as error:
         return [Finding("l1", BAD, str(error))]
     finally:
@@ -220,6 +229,33 @@ async def _check_funds(client: "EthereumClient", directory: Path) -> list[Findin
     if owned == 0:
         return [Finding("funds", WARNING, f"{account} owns nothing on the L1 and cannot post")]
     return [Finding("funds", GOOD, f"{account} owns {owned / 10**18:.4g} ether")]
+
+
+async def _check_registry(
+    client: "EthereumClient", directory: Path, head: "L1Block"
+) -> list[Finding]:
+    """What the registry has of this operator, and whether its key is here."""
+    from sequencer.config import ConfigError
+    from sequencer.keyring import holds_key
+    from sequencer.keys import show_keys
+    from sequencer.settlement.registry import Registry
+    from sequencer.standing import describe_standing
+
+    try:
+        account = bytes.fromhex(show_keys(directory)["l1_address"][2:])
+    except ConfigError:
+        return []  # said already
+    registry = Registry(client)
+    own, present = await registry.operator(account, head), await registry.members(head)
+    if own.status == "none":
+        sentence = "this account operates no member; to become one: sequencer join"
+        return [Finding("registry", GOOD, sentence)]
+    index = next((i for i, m in enumerate(present.members) if m.identity == own.identity), None)
+    if own.status not in ("left", "exited") and not holds_key(directory, own.bls_key):
+        sentence = f"the registry has BLS key {own.bls_key.hex()}, which is not in keys"
+        return [Finding("registry", BAD, f"{sentence}: this node cannot vote")]
+    here = describe_standing(index, len(present.members), present.epoch, own, head.number)
+    return [Finding("registry", GOOD, here)]
 
 
 def _check_clock(l1_timestamp_s: int, now_s: float | None = None) -> Finding:

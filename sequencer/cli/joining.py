@@ -198,7 +198,7 @@ async def _until_held(operator: Operator) -> None:
             raise NegativeResult("the member has left meanwhile; no epoch will hold it")
         head = await operator.client.head()
         epoch = await operator.registry.epoch(head)
-        operator.progress(f"epoch {epoch}, L1 block {head.number}: no epoch holds the member yet")
+        operator.progress(f"epoch {epoch} is without the member", f"(L1 block {head.number})")
         await asyncio.sleep(POLL_S)
 
 
@@ -261,10 +261,10 @@ async def _until_free(operator: Operator) -> None:
             return
         head = await operator.client.head()
         present = await operator.registry.members(head)
-        waiting = f"epoch {present.epoch} of {len(present.members)} members, L1 block {head.number}"
+        waiting = f"keep the node running: epoch {present.epoch} of {len(present.members)} members"
         if len(present.members) <= settings.min_members:
             waiting += f"; a committee has {settings.min_members} at least: somebody has to join"
-        operator.progress(f"keep the node running: {waiting}, final {final.number}")
+        operator.progress(waiting, f"(L1 block {head.number}, final {final.number})")
         await asyncio.sleep(POLL_S)
 
 

@@ -41,15 +41,13 @@ class Progress:
         self._last = ""
         self._status: Any = None
 
-    def __call__(self, sentence: str) -> None:
-        """Say how far it is."""
-        if sentence == self._last:
-            return
-        self._last = sentence
+    def __call__(self, sentence: str, detail: str = "") -> None:
+        """Say how far it is; a `detail` changes all the time and is for terminals."""
         if self._status is not None:
-            self._status.update(sentence)
-        else:
+            self._status.update(f"{sentence} {detail}")
+        elif sentence != self._last:
             click.echo(sentence, err=True)
+        self._last = sentence
 
     @contextmanager
     def shown(self) -> Iterator["Progress"]:

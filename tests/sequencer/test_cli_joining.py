@@ -130,6 +130,7 @@ def test_a_newcomer_is_let_in_registers_leaves_and_is_paid_back(network: Network
     assert shown["this_operator"]["address"].startswith("/dns4/erin.example/tcp/1/p2p/")
     assert [member["name"] for member in shown["members"]] == list(FOUNDERS)
     assert "not left" in refusal("exit", "--dir", erin)
+    assert "follower in epoch 0; registered" in registry_finding(erin)["sentence"]
     told = as_json("leave", "--dir", erin)
     assert told["free"]
     assert "may be stopped" in told["next"]
@@ -137,6 +138,13 @@ def test_a_newcomer_is_let_in_registers_leaves_and_is_paid_back(network: Network
     told = exited(erin)
     assert told["paid_wei"] == str(3 * 10**18)
     assert "registered before" in refusal(*join(erin))
+
+
+def registry_finding(home: Path) -> dict[str, Any]:
+    """What the doctor says of the registry."""
+    findings = orjson.loads(run("doctor", "--dir", home, "--json").stdout)
+    [found] = [finding for finding in findings if finding["subject"] == "registry"]
+    return dict(found)
 
 
 def exited(home: Path) -> dict[str, Any]:
@@ -161,6 +169,10 @@ def test_a_founder_claims_its_place_and_rotates_its_key(network: Network) -> Non
     fresh = stored_key(bob / "keys" / "bls-next.json")
     assert fresh is not None
     assert told["bls_key"] == "0x" + fresh.hex() != "0x" + show_keys(bob)["bls_key"]
+    assert "member 1 of 2 in epoch 0" in registry_finding(bob)["sentence"]
+    (bob / "keys" / "bls-next.json").rename(bob / "lost")
+    assert "this node cannot vote" in registry_finding(bob)["sentence"]
+    (bob / "lost").rename(bob / "keys" / "bls-next.json")
     again = run("rotate", "--dir", bob, **ENV)
     assert (again.exit_code, "registered already" in again.stderr) == (1, True)
     heidi = network.newcomer("heidi", load_keys(bob, PASSWORD))
