@@ -180,6 +180,7 @@ async def _create(
             "url": l1.url,
             "chain_id": l1.chain_id,
             "contract": "0x" + settings.contract.hex(),
+            "data": settings.data,
         }
     await asyncio.to_thread(write_members, members, settings, l1.url if l1 else "")
     layout = Layout(

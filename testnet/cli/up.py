@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from sequencer.settlement.blobs import CALLDATA
 from testnet.cli import options
 from testnet.errors import TestnetError
 
@@ -87,6 +88,7 @@ def _refuse_another(context: click.Context, directory: Path) -> None:
         "l1": ("auto", l1["kind"], l1.get("url")),
         "seed": (layout.seed,),
         "links": (layout.links is not None,),
+        "data": (l1.get("data", CALLDATA),),
     }
     given = [name for name in made if context.get_parameter_source(name) is not _DEFAULT]
     for name in given:

@@ -55,6 +55,8 @@ def test_help_is_quick_since_nothing_heavy_is_imported():
     [
         (["run", "--nodes", "5"], "--nodes"),
         (["run", "--l1", "geth"], "none of auto, embedded"),
+        (["run", "--data", "blob"], "--data"),
+        (["run", "--hardfork", "london"], "--hardfork"),
         (["run", "--txs", "0"], "--txs"),
         (["run", "--rate", "0"], "--rate"),
         (["run", "--tx-size", "1"], "--tx-size"),
@@ -108,6 +110,14 @@ def test_stale_state_is_detected_and_down_cleans_it_up(tmp_path):
     assert Running.load(tmp_path) is None
 
 
+@pytest.mark.parametrize("l1", ["embedded", "none"])
+def test_blobs_need_an_l1_that_takes_them(tmp_path, l1):
+    arguments = ["run", "--data", "either", "--l1", l1, "--dir", str(tmp_path)]
+    result = CliRunner().invoke(commands, arguments)
+    assert isinstance(result.exception, TestnetError)
+    assert "--data either needs an L1 that takes blobs, as --l1 anvil does" in str(result.exception)
+
+
 def test_a_second_up_in_a_directory_is_refused(tmp_path):
     pid = os.getpid()
     Running(pid, process_started(pid), 1, "t").save(tmp_path)
@@ -122,6 +132,7 @@ def test_a_second_up_in_a_directory_is_refused(tmp_path):
         ("nodes", ["--nodes", "7"]),
         ("l1", ["--l1", "http://127.0.0.1:9"]),
         ("links", ["--links"]),
+        ("data", ["--data", "blobs"]),
         ("seed", ["--nodes", "4", "--l1", "none", "--seed", "3"]),
     ],
 )
