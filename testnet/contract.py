@@ -33,7 +33,10 @@ async def deploy_contract(
         raise TestnetError("that is the Ethereum mainnet; a testnet has no business there")
     payer = L1Account(key or l1.funded_keys[0], l1.chain_id)
     genesis = members.genesis
-    settings = RegistrySettings(owner=payer.address)
+    # local L1s mine every second, and nobody likes to wait
+    settings = RegistrySettings(
+        payer.address, activation_blocks=1, exit_blocks=10, min_epoch_blocks=3
+    )
     arguments = encode_constructor(genesis.chain_id, genesis.committee, settings)
     try:
         if data != CALLDATA:

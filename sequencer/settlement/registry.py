@@ -13,7 +13,7 @@ from consensus.committee import Committee, Member
 from consensus.errors import InvalidConfiguration
 from sequencer.settlement import abi, registry_abi
 from sequencer.settlement.client import CallReverted, InvalidAnswer, L1Block
-from sequencer.settlement.registry_abi import MemberState, RegistrySettings, Seat
+from sequencer.settlement.registry_abi import SETTINGS_WORDS, MemberState, RegistrySettings, Seat
 
 NOBODY: Final = bytes(abi.ADDRESS_BYTES)
 
@@ -147,7 +147,7 @@ class Registry:
 
     async def settings(self) -> RegistrySettings:
         """How members come and go; it never changes."""
-        answer = await self._client.read(abi.selector("settings"), None, 9 * 32)
+        answer = await self._client.read(abi.selector("settings"), None, 32 * SETTINGS_WORDS)
         try:
             return registry_abi.decode_settings(answer)
         except ValueError as error:

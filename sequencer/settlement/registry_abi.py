@@ -30,22 +30,31 @@ MAX_MEMBERS_ANSWER_BYTES: Final = 64 * 1024
 MAX_MEMBER_ANSWER_BYTES: Final = 1024
 MAX_ADVANCED_BYTES: Final = 16 * 1024
 """The largest `Advanced` event: 96 bytes for each of at most 128 members, and the certificate."""
+MAX_REGISTERED: Final = 256
 MAX_DELAY_BLOCKS: Final = 10_000_000
 MAX_WEI: Final = 2**256 - 1
 
 BINDING_DOMAIN: Final = b"dseq/register/1".ljust(32, b"\0")
 """How a binding starts: no other message signed by a member starts like this."""
 
-SETTINGS_TYPE: Final = "(address,bool,uint256,uint256,uint256,uint256,uint256,uint256,uint256)"
+CONSTRUCTOR_TYPES: Final = (
+    "bytes32",
+    "uint256[5][]",
+    "uint64",
+    "(address,bool,uint256,uint256,uint256,uint256,uint256,uint256,uint256,uint256)",
+)
 
 _WORD: Final = 32
+SETTINGS_WORDS: Final = 10
+
+_WEIGHT_SHIFT: Final = 192
 _U64_LIMIT: Final = 1 << 64
 _ENCODED_MEMBER_BYTES: Final = 96
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """How members come and go; fixed when the contract is deployed.
+    """How members come and go; fixed when the contract is deployed.  Raises ValueError.
 
     owner              address (20 bytes) that keeps the allow-list
     by_stake           anybody may register and the highest stakes win; else the allow-list decides
@@ -53,6 +62,7 @@ class RegistrySettings:
     weight_unit        wei of stake for one unit of weight; 0: weights do not follow stakes
     min_members        no snapshot holds fewer members
     max_members        .. or more
+    max_registered     how many may be registered at once; with stakes, the lowest makes room
     activation_blocks  L1 blocks from registration to the first snapshot that may hold the member
     exit_blocks        L1 blocks a stake is kept once no epoch holds the member
     min_epoch_blocks   L1 blocks that an epoch lasts at least
@@ -64,8 +74,9 @@ class RegistrySettings:
     weight_unit: int = 0
     min_members: int = 1
     max_members: int = abi.MAX_MEMBERS
+    max_registered: int = MAX_REGISTERED
     activation_blocks: int = 2
-    exit_blocks: int = 50
+    exit_blocks: int = 7_200
     min_epoch_blocks: int = 5
 
     def __post_init__(self) -> None:
@@ -73,6 +84,10 @@ class RegistrySettings:
         _require(
             1 <= self.min_members <= self.max_members <= abi.MAX_MEMBERS,
             f"a committee has 1 to {abi.MAX_MEMBERS} members, the least not above the most",
+        )
+        _require(
+            self.max_members <= self.max_registered <= MAX_REGISTERED,
+            f"as many may be registered as fit a committee, or more, up to {MAX_REGISTERED}",
         )
         for delay in (self.activation_blocks, self.exit_blocks, self.min_epoch_blocks):
             _require(0 <= delay <= MAX_DELAY_BLOCKS, f"delays are 0 to {MAX_DELAY_BLOCKS} blocks")
@@ -128,12 +143,14 @@ def encode_constructor(chain_id: bytes, committee: Committee, settings: Registry
 
     if committee.size > abi.MAX_MEMBERS:
         raise ValueError(f"the contract takes 1 to {abi.MAX_MEMBERS} members")
-    founders = [
-        (member.identity, abi.key_words(member.bls_key), member.weight)
-        for member in committee.members
-    ]
-    types = ["bytes32", "(bytes32,uint256[4],uint64)[]", "uint64", SETTINGS_TYPE]
-    return encode(types, [chain_id, founders, committee.epoch, astuple(settings)])
+    founders = [_record(member) for member in committee.members]
+    return encode(CONSTRUCTOR_TYPES, [chain_id, founders, committee.epoch, astuple(settings)])
+
+
+def _record(member: Member) -> list[int]:
+    """A member as in the code of a committee: its weight is above the x coordinate of its key."""
+    first, *rest = abi.key_words(member.bls_key)
+    return [member.weight << _WEIGHT_SHIFT | first, *rest, int.from_bytes(member.identity, "big")]
 
 
 def binding_message(
@@ -240,7 +257,7 @@ def advance_call(certificate: CommitCertificate) -> bytes:
 
 def decode_settings(answer: bytes) -> RegistrySettings:
     """The answer of `settings`."""
-    words = _words(answer, 9)
+    words = _words(answer, SETTINGS_WORDS)
     amounts = [int.from_bytes(word, "big") for word in words[2:]]
     return RegistrySettings(_account(words[0]), _bool(words[1]), *amounts)
 

@@ -282,7 +282,7 @@ async def test_an_operator_joins_over_json_rpc(l1: L1Handle) -> None:
         assert await registry.operator(owner.address, before) == OperatorState("none")
         assert await registry.settings() == fast
         with pytest.raises(SettlementError):
-            await client.read(abi.selector("settings"), None, 9 * 32 - 1)
+            await client.read(abi.selector("settings"), None, 10 * 32 - 1)
     finally:
         await client.aclose()
 

@@ -421,6 +421,45 @@ def test_a_stake_that_is_not_taken_stays(embedded: Evm) -> None:
     assert contract.member(4).operator == agent.address
 
 
+# A full registry
+
+ROOM = 6
+
+
+def full(evm: Evm, *, by_stake: bool) -> Registered:
+    """Four founders, and two with a stake: of 2 ether and of 1."""
+    settings = rules(by_stake=by_stake, max_members=ROOM, max_registered=ROOM)
+    contract = Registered(evm, 4, settings=settings)
+    contract.join(4, ALICE, 2 * ETHER)
+    contract.join(5, BOB, ETHER)
+    return contract
+
+
+def test_low_stakes_cannot_fill_the_registry(embedded: Evm) -> None:
+    contract = full(embedded, by_stake=True)
+    assert contract.refused(contract.registration(6, CAROL), CAROL, 0) == "RegistryFull"
+    operators = OPERATORS[2:7]
+    for number, operator in enumerate(operators[:4], start=6):
+        # the founders have staked nothing: the last of them goes first
+        contract.call(contract.registration(number, operator), operator, ETHER + number)
+        assert contract.member(9 - number).left_at > 0
+    last = contract.registration(10, operators[4])
+    assert contract.refused(last, operators[4], ETHER) == "RegistryFull"
+    contract.call(last, operators[4], ETHER + 1)
+    assert contract.member(5).left_at > 0
+    contract.evm.mine(EXIT)
+    contract.call(registry_abi.exit_call(), BOB)
+    assert contract.snapshot()[2] == ROOM
+
+
+def test_where_the_owner_decides_a_full_registry_is_full(embedded: Evm) -> None:
+    contract = full(embedded, by_stake=False)
+    contract.allow(CAROL)
+    assert contract.refused(contract.registration(6, CAROL), CAROL, 9 * ETHER) == "RegistryFull"
+    contract.call(registry_abi.allow_call(address_of(BOB), False))
+    contract.call(contract.registration(6, CAROL), CAROL)
+
+
 # The handover
 
 
@@ -559,6 +598,7 @@ def test_a_malformed_handover_is_refused(pending: Registered) -> None:
         {"min_members": 0},
         {"min_members": 5, "max_members": 4},
         {"max_members": 129},
+        {"max_registered": 257},
         {"activation_blocks": 10_000_001},
         {"exit_blocks": 2**255},
         {"min_epoch_blocks": 10_000_001},

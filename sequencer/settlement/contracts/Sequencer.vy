@@ -110,23 +110,23 @@ last_log_root: public(bytes32)
 @deploy
 def __init__(
     chain_id: bytes32,
-    founders: DynArray[registry.Founder, committee.MAX_MEMBERS],
+    founders: DynArray[uint256[5], committee.MAX_MEMBERS],
     epoch: uint64,
     settings: registry.Settings,
 ):
     """
     @notice Starts an empty log under its first committee.
     @param chain_id Digest of the genesis core, the same in every header
-    @param founders The members of the first committee, in its order
+    @param founders Records of the members of the first committee (see committee.vy), in its order
     @param epoch The epoch of this committee
     @param settings How members come and go
     """
     records: DynArray[uint256[5], committee.MAX_MEMBERS] = []
-    for founder: registry.Founder in founders:
-        bls.check_key(founder.key)
-        weight: uint256 = convert(founder.weight, uint256)
+    for founder: uint256[5] in founders:
+        key: uint256[4] = committee.key_in(founder)
+        bls.check_key(key)
         records.append(
-            committee.record_of(len(records), weight, founder.identity, founder.key)
+            committee.record_of(len(records), committee.weight_in(founder), founder[4], key)
         )
     first_committee: address = committee.create(committee.code_of(records))
     state.__init__(chain_id, epoch, first_committee)

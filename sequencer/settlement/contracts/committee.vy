@@ -55,13 +55,11 @@ ENCODED_BYTES: constant(uint256) = MAX_MEMBERS * 96 + 64
 
 @pure
 @internal
-def record_of(number: uint256, weight: uint256, identity: bytes32, key: uint256[4]) -> uint256[5]:
+def record_of(number: uint256, weight: uint256, identity: uint256, key: uint256[4]) -> uint256[5]:
     """
     @dev A member's record: its number in the registry, its weight, and who it is.
     """
-    return [
-        weight << 192 | number << 128 | key[0], key[1], key[2], key[3], convert(identity, uint256)
-    ]
+    return [weight << 192 | number << 128 | key[0], key[1], key[2], key[3], identity]
 
 
 @pure

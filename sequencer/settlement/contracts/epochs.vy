@@ -194,7 +194,7 @@ def _elected() -> DynArray[uint256[5], committee.MAX_MEMBERS]:
     @dev The records of those who would be the committee, in the order of registration. Where there
          are too many, the lowest stakes have to wait, or whoever came last; of equals the later.
     """
-    candidates: DynArray[uint256, registry.MAX_PRESENT] = registry.candidates()
+    candidates: DynArray[uint256, registry.MAX_PRESENT] = registry.candidates(block.number)
     stakes: DynArray[uint256, registry.MAX_PRESENT] = []
     count: uint256 = len(candidates)
     for number: uint256 in candidates:
@@ -214,9 +214,5 @@ def _elected() -> DynArray[uint256[5], committee.MAX_MEMBERS]:
         number: uint256 = candidates[index]
         record: uint256[5] = registry.record(number)
         weight: uint256 = convert(registry.weight(number, record), uint256)
-        chosen.append(
-            committee.record_of(
-                number, weight, convert(record[4], bytes32), committee.key_in(record)
-            )
-        )
+        chosen.append(committee.record_of(number, weight, record[4], committee.key_in(record)))
     return chosen

@@ -20,11 +20,6 @@ import state
 
 uses: state
 
-struct Founder:
-    identity: bytes32
-    key: uint256[4]
-    weight: uint64
-
 struct Settings:
     owner: address
     by_stake: bool
@@ -32,6 +27,7 @@ struct Settings:
     weight_unit: uint256
     min_members: uint256
     max_members: uint256
+    max_registered: uint256
     activation_blocks: uint256
     exit_blocks: uint256
     min_epoch_blocks: uint256
@@ -93,7 +89,7 @@ event Exited:
     number: indexed(uint256)
     stake: uint256
 
-# How many members may be there at once, and how many may ever have been.
+# How many members may be there at once at most, and how many may ever have been.
 MAX_PRESENT: constant(uint256) = 256
 MAX_WORDS: constant(uint256) = 4096
 MAX_NUMBERS: constant(uint256) = 256 * MAX_WORDS
@@ -128,7 +124,7 @@ _locations: HashMap[bytes32, bool]
 def __init__(first_committee: address, rules: Settings):
     if rules.min_members == 0 or rules.min_members > rules.max_members:
         raw_revert(method_id("InvalidSettings()"))
-    if rules.max_members > committee.MAX_MEMBERS:
+    if rules.max_members > committee.MAX_MEMBERS or rules.max_registered > MAX_PRESENT:
         raw_revert(method_id("InvalidSettings()"))
     for delay: uint256 in [rules.activation_blocks, rules.exit_blocks, rules.min_epoch_blocks]:
         if delay > MAX_DELAY_BLOCKS:
@@ -184,13 +180,15 @@ def register(
     if msg.value < settings.min_stake:
         raw_revert(method_id("StakeTooLow()"))
     number: uint256 = self.member_count
-    if self._present_count >= MAX_PRESENT or number >= MAX_NUMBERS:
+    if number >= MAX_NUMBERS:
         raw_revert(method_id("RegistryFull()"))
     if self._identities[identity] or self._is_founder(identity):
         raw_revert(method_id("IdentityUsed()"))
     self._use_key(key)
     self._check_key(identity, key, possession, binding)
 
+    if self._present_count >= settings.max_registered:
+        self._make_room(msg.value)
     self._identities[identity] = True
     self.member_count = number + 1
     self._present[number // 256] |= 1 << number % 256
@@ -199,7 +197,7 @@ def register(
     self._members[number].operator = msg.sender
     self._members[number].stake = msg.value
     self._members[number].record = committee.create_record(
-        committee.record_of(number, 1, identity, key)
+        committee.record_of(number, 1, convert(identity, uint256), key)
     )
     self._members[number].active_at = block.number + settings.activation_blocks
     self._set_location(number, location)
@@ -249,11 +247,10 @@ def rotate(key: uint256[4], possession: bytes32[8], binding: bytes32[8]):
     """
     number: uint256 = self._staying()
     record: uint256[5] = self.record(number)
-    identity: bytes32 = convert(record[4], bytes32)
     self._use_key(key)
-    self._check_key(identity, key, possession, binding)
+    self._check_key(convert(record[4], bytes32), key, possession, binding)
     self._members[number].record = committee.create_record(
-        committee.record_of(number, committee.weight_in(record), identity, key)
+        committee.record_of(number, committee.weight_in(record), record[4], key)
     )
     log Rotated(number=number)
 
@@ -352,9 +349,9 @@ def _view(number: uint256) -> MemberView:
 
 @view
 @internal
-def candidates() -> DynArray[uint256, MAX_PRESENT]:
+def candidates(at: uint256) -> DynArray[uint256, MAX_PRESENT]:
     """
-    @dev The numbers of those that a snapshot in this block may hold, rising.
+    @dev The numbers of those that a snapshot in this L1 block may hold, rising.
     """
     found: DynArray[uint256, MAX_PRESENT] = []
     for index: uint256 in range((self.member_count + 255) // 256, bound=MAX_WORDS):
@@ -363,7 +360,7 @@ def candidates() -> DynArray[uint256, MAX_PRESENT]:
         for _: uint256 in range(256):
             if word == 0:
                 break
-            if word & 1 != 0 and self._members[number].active_at <= block.number:
+            if word & 1 != 0 and self._members[number].active_at <= at:
                 found.append(number)
             word >>= 1
             number += 1
@@ -452,6 +449,22 @@ def _staying() -> uint256:
     if self._members[number].left_at != 0:
         raw_revert(method_id("AlreadyLeft()"))
     return number
+
+
+@internal
+def _make_room(stake: uint256):
+    """
+    @dev In a full registry the lowest stake leaves for a higher one: nobody can keep others out by
+         filling it with low ones. Where the owner decides, the owner makes room.
+    """
+    present: DynArray[uint256, MAX_PRESENT] = self.candidates(max_value(uint256))
+    lowest: uint256 = present[0]
+    for number: uint256 in present:
+        if self._members[number].stake <= self._members[lowest].stake:
+            lowest = number
+    if not settings.by_stake or self._members[lowest].stake >= stake:
+        raw_revert(method_id("RegistryFull()"))
+    self._leave(lowest)
 
 
 @internal
