@@ -192,8 +192,9 @@ def _check_peer(name: str, address: str) -> Finding:
 
 async def _check_l1(genesis: "Genesis", config: "NodeConfig", directory: Path) -> list[Finding]:
     """Whether the L1 is the one of the genesis, what we own there, and what its clock says."""
+    from sequencer.settlement.blobs import CALLDATA
     from sequencer.settlement.client import SettlementError
-    from sequencer.settlement.ethereum import EthereumClient
+    from sequencer.settlement.ethereum import EthereumClient, require_blobs
 
     l1 = genesis.l1
     if l1 is None:
@@ -206,6 +207,8 @@ async def _check_l1(genesis: "Genesis", config: "NodeConfig", directory: Path) -
     try:
         await client.check(l1.chain_id, genesis.chain_id)
         head = await client.head()
+        if l1.data != CALLDATA:
+            await require_blobs(config.l1.url)
         funds = await _check_funds(client, directory)
         funds += await _check_registry(client, directory, head)
     except SettlementError as error:

@@ -24,6 +24,7 @@ from testnet.cli import options
 )
 @options.transaction_bytes
 @options.l1
+@options.data
 @options.seed
 @options.json_file
 def chaos_command(
@@ -32,6 +33,7 @@ def chaos_command(
     rate: float,
     transaction_bytes: int,
     l1: str,
+    data: str,
     seed: int,
     json_file: Path | None,
 ) -> None:
@@ -51,7 +53,7 @@ def chaos_command(
 
     console = Console()
     with options.workplace(None, console) as place:
-        plan = Plan(place, int(nodes), l1, seed, links=True)
+        plan = Plan(place, int(nodes), l1, seed, links=True, data=data)
         count = max(4, int(duration * rate))
         job = Job(plan, count, rate, transaction_bytes, chaos(seed, duration))
         found = asyncio.run(run(job, Progress(console)))
