@@ -1,6 +1,5 @@
 """Upkeep on real local L1s: a member joins, the posters see to the rest, and the log derives."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -128,11 +127,10 @@ def racing(
     ]
 
 
-@pytest.mark.parametrize("posters", [1, 3])
-async def test_a_newcomer_is_snapshot_handed_over_to_and_signs(l1: L1Handle, posters: int) -> None:
+async def test_a_newcomer_is_snapshot_handed_over_to_and_signs(l1: L1Handle) -> None:
     deployed = await Deployed.create(l1)
     client = deployed.client()
-    ports = [EpochPort(deployed.batches) for _ in range(posters)]
+    ports = [EpochPort(deployed.batches) for _ in range(3)]
     runners = racing(deployed, ports, client)
     deployed.certify()
     await run_until(runners, lambda: any(isinstance(n, Posted) for n in ports[0].notices))
@@ -146,9 +144,6 @@ async def test_a_newcomer_is_snapshot_handed_over_to_and_signs(l1: L1Handle, pos
     for port in ports:
         port.ended = certificate(deployed.chain_id, pending.committee())
         port.batches = list(deployed.batches)
-    for port in ports:
-        deployed_ahead = deployed.batches[1]
-        assert BatchHeader.decode(deployed_ahead.header).epoch == 0
     await run_until(runners, lambda: Final(2) in ports[0].notices)
     await run_until(runners, lambda: any(Stage.FINAL in stages(port, UPKEEP[1]) for port in ports))
     deployed.certify()
@@ -181,5 +176,4 @@ async def test_a_batch_that_nobody_certified_in_time_goes_under_a_new_head(l1: L
     await run_until(runners, lambda: Final(1) in port.notices)
     log = await derive(client, deployed.source)
     assert [header.epoch for header in log.batches] == [1]
-    await asyncio.sleep(0)
     await client.aclose()
