@@ -218,8 +218,10 @@ class Node:
             return
         match message:
             case BatchVote():
-                voter = self.peers.seat(peer, self.epochs.committee_of(message.epoch))
-                if voter != message.voter:
+                committee = self.epochs.committee_of(message.epoch)
+                if committee is None:
+                    return  # of an epoch that has not begun here
+                if self.peers.seat(peer, committee) != message.voter:
                     raise InvalidMessage(f"batch vote of member {message.voter} from another")
                 self.batcher.on_vote(peer, message, now)
             case BatchRequest():

@@ -187,6 +187,8 @@ class Runtime:
             self._wake,
             now,
         )
+        if settling is not None:
+            settling.wake = self._wake
         self._retain(settling)
         running.network_statistics = self._mesh.statistics
         self._node.on_applied = running.on_applied
@@ -225,6 +227,8 @@ class Runtime:
             await require_single(self._mesh.has_double_at, self._own_address())
             self._know_peers()
             host, port = await server.start(*self._config.rpc.address)
+            admission = server.rpc.admission
+            self._node.admits = lambda collection: admission.allows(collection.transactions())
             self._spawn(self._hear())
             self._start_committer()
             self._start_poster()
