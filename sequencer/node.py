@@ -219,9 +219,7 @@ class Node:
         match message:
             case BatchVote():
                 committee = self.epochs.committee_of(message.epoch)
-                if committee is None:
-                    return  # of an epoch that has not begun here
-                if self.peers.seat(peer, committee) != message.voter:
+                if committee is not None and self.peers.seat(peer, committee) != message.voter:
                     raise InvalidMessage(f"batch vote of member {message.voter} from another")
                 self.batcher.on_vote(peer, message, now)
             case BatchRequest():
