@@ -12,7 +12,7 @@ from sequencer.genesis import L1Settings
 from sequencer.history import Retention, windows
 from sequencer.store.memory import MemoryStore
 from testnet.simulation.place import Place
-from testnet.simulation.scenario import Elect
+from testnet.simulation.scenario import Elect, Submit
 from testnet.simulation.world import Setup, World
 
 RULES = Rules(
@@ -36,7 +36,7 @@ def load(world: World, until_ms: int) -> None:
     start = world.clock.now
     for step, at in enumerate(range(start + 50, start + until_ms, 60)):
         node = world.random.choice(world.live)
-        world.clock.at(at, world.submit, node, 3, step % 4 == 3)
+        world.schedule(at, Submit(node, 3, step % 4 == 3))
 
 
 def begin_with_snapshot(world: World, place: Place, source: Place) -> int:
