@@ -229,6 +229,11 @@ def allow_call(operator: bytes, allowed: bool) -> bytes:
     return abi.selector("allow") + _address(operator) + abi.word(int(allowed))
 
 
+def remove_call(number: int) -> bytes:
+    """Makes the member with this number leave; for the owner of an allow-list."""
+    return abi.selector("remove") + abi.word(number)
+
+
 def snapshot_call() -> bytes:
     """Fixes the members of the next epoch."""
     return abi.selector("snapshot")

@@ -227,6 +227,15 @@ def test_the_owner_takes_an_operator_off_the_list_and_its_member_leaves(evm: Evm
     contract.call(registry_abi.exit_call(), ALICE)
 
 
+def test_the_owner_removes_a_founder_that_nobody_operates(evm: Evm) -> None:
+    contract = Registered(evm, 5)
+    contract.call(registry_abi.remove_call(1))
+    assert contract.snapshot()[1] == committee_of(EPOCH + 1, 0, 2, 3, 4).digest
+    contract.advance(range(5))
+    claim = registry_abi.claim_call(identity(1), contract.binding(1, ALICE))
+    assert contract.refused(claim, ALICE) == "AlreadyClaimed"
+
+
 def test_the_highest_stakes_win(evm: Evm) -> None:
     contract = Registered(evm, 4, settings=rules(by_stake=True, min_stake=ETHER, max_members=3))
     assert contract.refused(contract.registration(4, ALICE), ALICE, ETHER - 1) == "StakeTooLow"

@@ -79,7 +79,16 @@ def test_who_is_not_allowed_is_refused(contract: Registered) -> None:
 def test_where_stakes_decide_nobody_keeps_a_list(embedded: Evm) -> None:
     contract = Registered(embedded, 4, settings=rules(by_stake=True))
     contract.call(contract.registration(4, ALICE), ALICE)
-    assert contract.refused(registry_abi.allow_call(address_of(ALICE), False)) == "NotOwner"
+    for call in (registry_abi.allow_call(address_of(ALICE), False), registry_abi.remove_call(4)):
+        assert contract.refused(call) == "NotOwner"
+
+
+def test_only_the_owner_removes_and_only_who_is_there(embedded: Evm) -> None:
+    contract = Registered(embedded, 4)
+    assert contract.refused(registry_abi.remove_call(0), ALICE) == "NotOwner"
+    assert contract.refused(registry_abi.remove_call(4)) == "NotMember"
+    contract.call(registry_abi.remove_call(3))
+    assert contract.refused(registry_abi.remove_call(3)) == "AlreadyLeft"
 
 
 def test_who_has_no_member_can_change_none(contract: Registered) -> None:

@@ -48,6 +48,7 @@ exports: (
     registry.allowed,
     registry.member_count,
     registry.allow,
+    registry.remove,
     registry.register,
     registry.claim,
     registry.add_stake,

@@ -156,6 +156,21 @@ def allow(operator: address, is_allowed: bool):
         self._leave(number)
 
 
+@external
+def remove(number: uint256):
+    """
+    @notice Makes a member leave whose operator does not: a founder that nobody has claimed, or one
+            whose keys are lost.
+    """
+    if msg.sender != settings.owner or settings.by_stake:
+        raw_revert(method_id("NotOwner()"))
+    if number >= self.member_count:
+        raw_revert(method_id("NotMember()"))
+    if self._members[number].left_at != 0:
+        raw_revert(method_id("AlreadyLeft()"))
+    self._leave(number)
+
+
 @payable
 @external
 def register(
