@@ -92,17 +92,6 @@ LIVE_MUTANTS = (
     ),
     Mutant(
         "T3",
-        "timers grow without a cap",
-        (
-            Edit(
-                f"{_PACEMAKER}.timer",
-                "min(timer * rules.timeout_growth_percent // 100, rules.max_timeout_ms)",
-                "timer * rules.timeout_growth_percent // 100",
-            ),
-        ),
-    ),
-    Mutant(
-        "T3",
         "a commit does not reset the timers",
         (Edit(f"{_PACEMAKER}.committed", "self._failed_in_a_row = 0", "pass"),),
     ),

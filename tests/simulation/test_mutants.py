@@ -28,9 +28,10 @@ def test_mutant_is_caught(mutant: Mutant) -> None:
 def test_without_a_mutant_the_same_seeds_are_clean() -> None:
     for setting in dict.fromkeys(mutant.setting for mutant in MUTANTS):
         plans = {
-            (mutant.seeds[0], mutant.nodes, mutant.adversary)
+            (seed, mutant.nodes, mutant.adversary)
             for mutant in MUTANTS
             if mutant.setting == setting
+            for seed in mutant.seeds[:1]
         }
         with applied(Mutant("", "nothing broken", (), setting=setting)):
             for seed, nodes, adversary in sorted(plans, key=str):
