@@ -35,13 +35,17 @@ class Ordering:
             return earliest
         if self._payload.select(self._tree.ordered(chain), 1, self._rules.max_block_bytes):
             return earliest
-        if record.high_qc.round > self._tree.head.round:
+        if record.high_qc.round > self._tree.head.round or self.change_is_pending():
             return max(earliest, entered_at + self._rules.base_timeout_ms // 4)
         heartbeat = entered_at + self._rules.idle_heartbeat_ms
         wanted_in = self.wanted_in_ms(now)
         if wanted_in is not None:
             heartbeat = min(heartbeat, now.monotonic_ms + wanted_in)
         return max(earliest, heartbeat)
+
+    def change_is_pending(self) -> bool:
+        """Ep2, T4: whether the registry names a committee that this epoch has yet to end with."""
+        return self._me is not None and self._payload.next_committee() is not None
 
     def _attestation_is_due(self, chain: list[Block]) -> bool:
         """Ep2: whether the registry names a next committee and no block of mine says so yet."""

@@ -273,6 +273,7 @@ class Replica:
             self.round in self._proposals
             or self.record.high_qc.round > self.head.round
             or self.epoch_end.last is not None
+            or self._ordering.change_is_pending()
             or self._ordering.wanted_in_ms(self._now) == 0
             or self._payload.has_work()
         )

@@ -62,6 +62,7 @@ class Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     help="Virtual seconds; faults in the first three quarters, then everything heals.",
 )
 @click.option("--adversary", metavar="NAME", help="Let the faulty members be of this kind.")
+@click.option("--epochs/--no-epochs", default=None, help="Whether the committee changes.")
 @click.option("--trace", is_flag=True, help="Print every message and event (one seed only).")
 @click.option("--shrink", is_flag=True, help="Look for a simpler run that fails the same way.")
 @click.option("--minutes", type=click.FloatRange(0.1, 10_000), help="Go on from the first seed.")
@@ -78,6 +79,7 @@ def sim_command(
     nodes: int | None,
     duration: float,
     adversary: str | None,
+    epochs: bool | None,
     trace: bool,
     shrink: bool,
     minutes: float | None,
@@ -87,9 +89,9 @@ def sim_command(
     """Run the production node in a simulated world: virtual time, faults and liars from a seed.
 
     The seed draws how many nodes there are, who of them lies and how, what the network, the disks
-    and the clocks do. Checkers outside the nodes watch every message. The same seed is the same
-    run. Exit code 1 if a rule was broken; the seed repeats it. SIGINT and SIGTERM end it with a
-    summary of what was covered.
+    and the clocks do, and in some runs how the committee changes. Checkers outside the nodes watch
+    every message. The same seed is the same run. Exit code 1 if a rule was broken; the seed repeats
+    it. SIGINT and SIGTERM end it with a summary of what was covered.
 
     \b
     Example:  testnet sim --seeds 0-999
@@ -103,14 +105,14 @@ def sim_command(
         raise TestnetError(f"no adversary {adversary!r}; there are: {', '.join(ADVERSARIES)}")
 
     def draw(seed: int) -> "Plan":
-        return draw_plan(seed, nodes, int(duration * 1_000), adversary)
+        return draw_plan(seed, nodes, int(duration * 1_000), adversary, epochs)
 
     if trace:
         if len(seeds) != 1:
             raise TestnetError("--trace shows one seed; name it with --seed")
         _print_trace(draw(seeds.start))
         return
-    terms = Terms(nodes, int(duration * 1_000), adversary)
+    terms = Terms(nodes, int(duration * 1_000), adversary, epochs)
     wanted = len(seeds) if minutes is None else None
     campaign = run_campaign(seeds, terms, jobs, minutes, _Progress(wanted))
     _report(campaign)
@@ -160,7 +162,8 @@ def _report(campaign: "Campaign") -> None:
     print(
         f"{len(outcomes):,} seeds, {virtual_s / 3_600:,.2f} virtual hours in {elapsed_s:.1f} s "
         f"({len(outcomes) / elapsed_s:.1f} seeds/s, {campaign.cpu_s / len(outcomes):.2f} s of CPU "
-        f"each), {sum(outcome.transactions for outcome in outcomes):,} transactions ordered"
+        f"each), {sum(outcome.transactions for outcome in outcomes):,} transactions ordered, "
+        f"{sum(outcome.epochs for outcome in outcomes):,} changes of the committee"
     )
     print(f"the last one: seed {outcomes[-1].seed}")
     print("faults: " + ", ".join(f"{count:,} {name}" for name, count in faults.most_common()))
@@ -208,5 +211,6 @@ def _described(outcome: "Outcome") -> dict[str, object]:
         "virtual_ms": outcome.virtual_ms,
         "settled_ms": outcome.settled_ms,
         "transactions": outcome.transactions,
+        "epochs": outcome.epochs,
         "faults": dict(outcome.faults),
     }

@@ -34,6 +34,8 @@ class Terms:
     nodes: int | None = None
     duration_ms: int = 20_000
     adversary: str | None = None
+    changing: bool | None = None
+    """Whether committees follow each other."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,9 @@ class Campaign:
 
 def run_seed(terms: Terms, seed: int) -> Outcome:
     """One seed, in this process."""
-    return run_plan(draw_plan(seed, terms.nodes, terms.duration_ms, terms.adversary))
+    return run_plan(
+        draw_plan(seed, terms.nodes, terms.duration_ms, terms.adversary, terms.changing)
+    )
 
 
 def run_campaign(

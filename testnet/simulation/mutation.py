@@ -39,6 +39,8 @@ class Mutant:
     nodes: int | None = None
     setting: tuple[Edit, ...] = ()
     """Edits that break nothing, such as smaller limits, and make the breach show sooner."""
+    changing: bool = False
+    """Whether it takes committees that follow each other to show it."""
     seeds: tuple[int, ...] = ()
     """Seeds that are known to show it, tried first."""
 

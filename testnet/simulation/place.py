@@ -53,6 +53,7 @@ class Place:
         """The committees that this node has seen final in the registry."""
         self._transport: SimulatedTransport | None = None
         self._armed: tuple[str, int, int | None] | None = None
+        self._waits_for_the_end = False
         self._boot_ms = 0
         skews, drifts = world.setup.skews_ms, world.setup.drifts_ppm
         self._usual_skew_ms = self.skew_ms = skews[index] if index < len(skews) else 0
@@ -140,9 +141,10 @@ class Place:
         self.world.network.detach(self.name, "crashed")
         self.world.note(self.name, "crashes")
 
-    def arm(self, point: str, count: int, down_ms: int | None) -> None:
+    def arm(self, point: str, count: int, down_ms: int | None, at_the_end: bool = False) -> None:
         """Crash now or at a point of the drain, and start again `down_ms` after that."""
         self._armed = (point, count, down_ms)
+        self._waits_for_the_end = at_the_end
         if point == "now":
             self._fall()
 
@@ -157,8 +159,9 @@ class Place:
 
     def hook(self, point: str) -> None:
         """The drain is at this point; raises `Crashed` if that is where it ends."""
-        if self._armed is None:
+        if self._armed is None or (self._waits_for_the_end and not self._is_at_the_end()):
             return
+        self._waits_for_the_end = False
         if point == "before save" and self._armed[0] in TORN:
             self.world.faults[self._armed[0]] += 1
             self.disk.fail_next_save(TORN[self._armed[0]])
@@ -170,6 +173,14 @@ class Place:
             return
         self.world.faults[f"crash {point}"] += 1
         raise Crashed(point)
+
+    def _is_at_the_end(self) -> bool:
+        """Whether the last block of the epoch here has a QC."""
+        if not isinstance(self.process, NodeProcess):
+            return False
+        replica = self.process.node.replica
+        chain = replica.tree.chain(replica.record.high_qc.block_id)
+        return chain is not None and replica.epoch_end.on(chain) is not None
 
     def _fall(self) -> None:
         armed, self._armed = self._armed, None

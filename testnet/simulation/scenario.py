@@ -50,12 +50,14 @@ class Crash:
     Points: "before save" (the save is lost), "after save" (saved, nothing sent), "send" (between
     two messages); and the disk can fail: "torn save" (the next save is lost and says so), "torn
     save kept" (it says so but is there). It restarts `down_ms` later, if that is given.
+    With `at_the_end` it counts from when the last block of its epoch is certified.
     """
 
     node: int
     point: str = "now"
     count: int = 1
     down_ms: int | None = None
+    at_the_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)

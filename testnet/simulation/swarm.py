@@ -8,7 +8,7 @@ in every live honest log within `Plan.progress_bound_ms`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -17,6 +17,7 @@ from net.simulated import Conditions
 from sequencer.limits import PoolLimits
 from testnet.simulation.checkers import Violation
 from testnet.simulation.draws import ClockDraw, FaultDraw, cut_off_at_the_end
+from testnet.simulation.elections import Elections, draw_elections, everybody
 from testnet.simulation.process import shared_decoding
 from testnet.simulation.roster import ADVERSARIES
 from testnet.simulation.scenario import Action
@@ -32,6 +33,9 @@ MAX_PEER_COLLECTIONS = 12
 FLOODERS = frozenset({"flood", "garbled frames", "mixture"})
 """Whose lies are valid collections, or become ones."""
 NODE_COUNTS = (4, 4, 4, 5, 5, 7, 7, 10)
+CHANGING_SHARE = 0.3
+"""Of the runs, how many see the committee change."""
+MAX_PLACES = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Plan:
 
     seed: int
     nodes: int
+    elections: Elections
     rules: Rules
     weights: tuple[int, ...]
     limits: PoolLimits
@@ -65,13 +70,17 @@ class Plan:
         wait for one, which the end of a quiet run allows for.
         """
         rules = self.rules
-        return 5 * rules.max_timeout_ms + 6 * rules.base_timeout_ms + 2_000
+        once = 5 * rules.max_timeout_ms + 6 * rules.base_timeout_ms + 2_000
+        return once * len(self.elections.committees)
 
     @property
     def kind(self) -> str:
         """What kind of run it is, in a few words."""
         weights = "" if len(set(self.weights)) == 1 else f" of weights {self.weights}"
-        return f"n={self.nodes}{weights} {self.adversary or 'honest'} {len(self.actions)} events"
+        epochs = len(self.elections.committees)
+        changes = f" in {epochs} epochs" if epochs > 1 else ""
+        who = self.adversary or "honest"
+        return f"n={self.nodes}{changes}{weights} {who} {len(self.actions)} events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,45 +94,59 @@ class Outcome:
     """How long after healing the last log was complete."""
     transactions: int
     faults: Counter[str]
-
-
-def tolerated(weights: Sequence[int]) -> int:
-    """How much weight may be faulty."""
-    total = sum(weights)
-    return total - (2 * total // 3 + 1)
+    epochs: int = 0
+    """How many epochs ended."""
 
 
 def draw_plan(
-    seed: int, nodes: int | None = None, duration_ms: int = 20_000, adversary: str | None = None
+    seed: int,
+    nodes: int | None = None,
+    duration_ms: int = 20_000,
+    adversary: str | None = None,
+    changing: bool | None = None,
 ) -> Plan:
-    """The run that a seed stands for; `nodes` and `adversary` where they are not to be drawn."""
+    """The run that a seed stands for; the other arguments where they are not to be drawn.
+
+    `nodes` is the size of the first committee, `changing` whether others follow it.
+    """
+    heal_ms = duration_ms * 3 // 4
     random = Random(f"plan {seed}")
     count = nodes or random.choice(NODE_COUNTS)
+    elections = everybody(count)
+    if changing is None:
+        changing = Random(f"changing {seed}").random() < CHANGING_SHARE
     weights = _draw_weights(Random(f"weights {seed}"), count)
-    spare = tolerated(weights)
+    if changing:
+        weights = _draw_weights(Random(f"weights {seed}"), MAX_PLACES)
+        elections = draw_elections(Random(f"elections {seed}"), nodes, heal_ms, weights)
+        count = elections.places
+        weights = weights[:count]
     most = random.choice((0, 0, 1, count))
     if adversary is not None:
         most = max(1, most)
     elif most:
         adversary = random.choice(sorted(ADVERSARIES))
     members = random.sample(range(count), count)
-    faulty = _within(spare, members, weights)[:most]
-    spare -= sum(weights[member] for member in faulty)
-    dead = _within(spare, [member for member in members if member not in faulty], weights)
+    blind = elections.blind
+    faulty = elections.bearable(members, weights, blind)[:most]
+    dead = elections.bearable(members, weights, (*blind, *faulty))
     dead = dead[: random.choice((0, 0, count))]
-    heal_ms = duration_ms * 3 // 4
     draw = FaultDraw(random, count, heal_ms)
     skewed = random.random() < 0.5
     clocks = ClockDraw(Random(f"clocks {seed}"), count, heal_ms)
-    conditions, actions = draw.conditions(), [*draw.actions(), *clocks.actions()]
+    conditions, actions = (
+        draw.conditions(),
+        [*draw.actions(), *clocks.actions(), *elections.actions],
+    )
     ending = Random(f"ending {seed}")
-    quiet = ending.random() < 0.5
+    quiet = len(elections.committees) == 1 and ending.random() < 0.5
     if quiet and ending.random() < 0.5:
         actions = cut_off_at_the_end(ending, actions, count, heal_ms)
     return Plan(
         seed=seed,
         nodes=count,
-        rules=_draw_rules(random, adversary in FLOODERS),
+        elections=elections,
+        rules=elections.fitting(_draw_rules(random, adversary in FLOODERS), weights),
         weights=weights,
         limits=PoolLimits(max_peer_collections=MAX_PEER_COLLECTIONS),
         skews_ms=tuple(random.randint(-700, 700) if skewed else 0 for _ in range(count)),
@@ -138,16 +161,6 @@ def draw_plan(
         adversary=adversary,
         faulty=tuple(sorted(faulty)),
     )
-
-
-def _within(budget: int, members: Iterable[int], weights: Sequence[int]) -> list[int]:
-    """Members in this order, those left out that would be over the budget of weight."""
-    chosen = []
-    for member in members:
-        if weights[member] <= budget:
-            budget -= weights[member]
-            chosen.append(member)
-    return chosen
 
 
 def _draw_weights(random: Random, nodes: int) -> tuple[int, ...]:
@@ -192,6 +205,8 @@ def build_world(plan: Plan, trace: Trace | None = None) -> World:
         weights=plan.weights,
         skews_ms=plan.skews_ms,
         drifts_ppm=plan.drifts_ppm,
+        founders=plan.elections.committees[0],
+        absent=plan.elections.absent,
         byzantine=dict.fromkeys(plan.faulty, shared.make) if shared and not twins else {},
         twins=plan.faulty if twins else (),
         settles=plan.settles,
@@ -223,8 +238,9 @@ def run_plan(plan: Plan, trace: Trace | None = None) -> Outcome:
     if world is None:
         return Outcome(plan.seed, violation, 0, 0, 0, Counter())
     faults = world.faults + world.network.counts
+    changes = world.protocol.epochs.changes
     return Outcome(
-        plan.seed, violation, world.clock.now, settled_ms, world.log.transactions, faults
+        plan.seed, violation, world.clock.now, settled_ms, world.log.transactions, faults, changes
     )
 
 
@@ -243,8 +259,11 @@ def _where(broken: Exception) -> str:
 def _play(plan: Plan, world: World) -> int:
     world.run(plan.heal_ms)
     world.note("", "everything heals")
-    world.calm()
+    world.calm(plan.elections.latecomer)
     settled_ms = _settle(plan, world)
+    if len(plan.elections.committees) > 1:
+        _farewell(plan, world)
+        _settle(plan, world)
     world.run(max(world.clock.now, plan.duration_ms))
     _check_memory(plan, world)
     return settled_ms
@@ -269,10 +288,21 @@ def _wait(world: World, is_done: Callable[[], bool], deadline: int) -> None:
     while not is_done():
         if world.clock.now >= deadline:
             missing = world.log.missing(world.live)
-            heads = [world.applied_height(member) for member in world.live]
+            heads = [(world.applied_height(at), world.epoch(at)) for at in world.live]
             what = f"{missing} transactions not ordered, logs at {heads}"
             raise Violation("progress", f"{what}, still syncing: {world.syncing}")
         world.run(world.clock.now + SETTLE_STEP_MS)
+
+
+def _farewell(plan: Plan, world: World) -> None:
+    """Who is no member any more leaves for good, and the last one joins."""
+    elections = plan.elections
+    for place in world.places:
+        if elections.farewell and place.index not in elections.committees[-1]:
+            place.remove()
+    if elections.latecomer is not None and elections.latecomer not in plan.dead:
+        world.places[elections.latecomer].removed = False
+        world.places[elections.latecomer].start()
 
 
 def _check_memory(plan: Plan, world: World) -> None:

@@ -89,7 +89,8 @@ class Watcher:
     def noticed(self, notice: Notice) -> None:
         """The core has something to tell."""
         if notice.kind is NoticeKind.EVIDENCE:
-            self._world.protocol.on_evidence(self._member, notice.member)
+            accused = self._world.registry.members(self._place.node.epoch)[notice.member]
+            self._world.protocol.on_evidence(self._member, accused)
         if notice.kind is NoticeKind.ALARM:
             raise Violation("V5", f"member {self._member}: {notice.detail}")
         if self._world.trace is not None and notice.kind is not NoticeKind.COMMITTED:

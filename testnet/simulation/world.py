@@ -12,6 +12,7 @@ from net.simulated import Conditions, SimulatedNetwork
 from net.transport import Channel, Transport
 from sequencer.collection import transaction_id
 from sequencer.limits import PoolLimits
+from sequencer.node import Node
 from sequencer.settlement.blobs import CALLDATA
 from testnet.simulation.checkers import LogChecker, check_bounded
 from testnet.simulation.crypto import StubCrypto
@@ -156,8 +157,8 @@ class World:
                 self.network.conditions = conditions
             case Reconnect(first, second):
                 self.network.reconnect(str(first), str(second))
-            case Crash(node, point, count, down_ms):
-                self.places[node].arm(point, count, down_ms)
+            case Crash(node, point, count, down_ms, at_the_end):
+                self.places[node].arm(point, count, down_ms, at_the_end)
             case CrashAll(down_ms):
                 for place in self.places:
                     place.arm("now", 1, down_ms)
@@ -203,8 +204,8 @@ class World:
         self.places[node].submit(fresh)
         return fresh
 
-    def calm(self) -> None:
-        """No more faults: good links, planned crashes called off, everybody up again."""
+    def calm(self, but: int | None = None) -> None:
+        """No more faults: good links, planned crashes called off, everybody up again `but` one."""
         self.network.conditions = Conditions()
         self.network.blocked.clear()
         self.network.filter = None
@@ -212,7 +213,7 @@ class World:
             place.disarm()
             place.resume()
             place.correct_clock()
-            if not place.removed:
+            if not place.removed and place.index != but:
                 place.start()
 
     def run(self, until_ms: int) -> None:
@@ -237,8 +238,9 @@ class World:
 
     @property
     def syncing(self) -> list[int]:
-        """Live honest members that are asking for ranges."""
-        return [index for index in self.live if self.places[index].node.replica.fetcher.syncing]
+        """Live honest members that are asking for ranges; who is no member always does."""
+        nodes = [(index, self.places[index].node) for index in self.live]
+        return [index for index, node in nodes if node.me is not None and _is_syncing(node)]
 
     def is_informed(self) -> bool:
         """Whether every live honest member has in its log what it saved itself."""
@@ -275,3 +277,7 @@ class World:
         """Q3: nothing in an honest node has grown without limit; `others` have limits by name."""
         for index in self.live:
             check_bounded(self.places[index].node, limit, f"node {index}", others or {})
+
+
+def _is_syncing(node: Node) -> bool:
+    return node.replica.fetcher.syncing

@@ -13,7 +13,9 @@ MORE_SEEDS = range(60)
 def first_violation(mutant: Mutant) -> str | None:
     with applied(mutant):
         for seed in dict.fromkeys((*mutant.seeds, *MORE_SEEDS)):
-            plan = draw_plan(seed, mutant.nodes, adversary=mutant.adversary)
+            plan = draw_plan(
+                seed, mutant.nodes, adversary=mutant.adversary, changing=mutant.changing
+            )
             violation = run_plan(plan).violation
             if violation is not None:
                 return violation[0]
@@ -28,14 +30,14 @@ def test_mutant_is_caught(mutant: Mutant) -> None:
 def test_without_a_mutant_the_same_seeds_are_clean() -> None:
     for setting in dict.fromkeys(mutant.setting for mutant in MUTANTS):
         plans = {
-            (seed, mutant.nodes, mutant.adversary)
+            (seed, mutant.nodes, mutant.adversary, mutant.changing)
             for mutant in MUTANTS
             if mutant.setting == setting
             for seed in mutant.seeds[:1]
         }
         with applied(Mutant("", "nothing broken", (), setting=setting)):
-            for seed, nodes, adversary in sorted(plans, key=str):
-                plan = draw_plan(seed, nodes, adversary=adversary)
+            for seed, nodes, adversary, changing in sorted(plans, key=str):
+                plan = draw_plan(seed, nodes, adversary=adversary, changing=changing)
                 assert run_plan(plan).violation is None, plan
 
 
