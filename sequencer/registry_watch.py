@@ -5,6 +5,7 @@ of it: while the L1 is down, the present committee goes on.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,12 +14,16 @@ from consensus.committee import Committee
 from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
 from net.transport import PeerId
 from sequencer.settlement.client import SettlementError
-from sequencer.settlement.registry import OperatorState, RegisteredMember, Registry
+from sequencer.settlement.registry import ContractReader, OperatorState, RegisteredMember, Registry
 from sequencer.standing import NOT_REGISTERED
+
+logger = logging.getLogger("sequencer")
 
 if TYPE_CHECKING:
     from sequencer.settlement.ethereum import EthereumClient
 
+OWN_ADDRESS_WITHIN_S = 3.0
+"""How long a start waits for the L1 to say where the node is registered."""
 REGISTRY_ALARM = "registry"
 """Topic of the alarm that the registry cannot be read."""
 Address = tuple[str, int]
@@ -57,19 +62,34 @@ async def read_registry(client: "EthereumClient", account: bytes) -> RegistryVie
     return RegistryView(following, _addresses(members), state.epoch, state.next_number, own)
 
 
+async def find_own_address(client: ContractReader, account: bytes, peer: PeerId) -> Address | None:
+    """Where the operator `account` (20 bytes) has registered its member `peer`, if it has.
+
+    None as well when the L1 does not say so within `OWN_ADDRESS_WITHIN_S`.
+    """
+    try:
+        async with asyncio.timeout(OWN_ADDRESS_WITHIN_S):
+            own = await Registry(client).operator(account)
+    except (SettlementError, TimeoutError) as error:
+        logger.warning("the L1 does not say where this node is registered: %s", error)
+        return None
+    return _address(own.address, peer) if own.address else None
+
+
 def _addresses(members: tuple[RegisteredMember, ...]) -> dict[PeerId, Address]:
     """Where members listen; what an operator wrote there need not be an address."""
-    found: dict[PeerId, Address] = {}
-    for member in members:
-        peer = peer_id_from_public_key(member.identity)
-        address = member.address if "/p2p/" in member.address else f"{member.address}/p2p/{peer}"
-        try:
-            host, port, named = parse_multiaddr(address)
-        except ValueError:
-            continue
-        if named == peer:
-            found[peer] = (host, port)
-    return found
+    peers = {peer_id_from_public_key(member.identity): member.address for member in members}
+    found = {peer: _address(text, peer) for peer, text in peers.items()}
+    return {peer: address for peer, address in found.items() if address is not None}
+
+
+def _address(text: str, peer: PeerId) -> Address | None:
+    """Host and port of a multiaddress, with or without the peer id; None if it is none of it."""
+    try:
+        host, port, named = parse_multiaddr(text if "/p2p/" in text else f"{text}/p2p/{peer}")
+    except ValueError:
+        return None
+    return (host, port) if named == peer else None
 
 
 async def watch_registry(

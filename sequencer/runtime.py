@@ -35,6 +35,7 @@ from sequencer.observe import Observer, set_up_logging
 from sequencer.registry_watch import (
     REGISTRY_ALARM,
     RegistryView,
+    find_own_address,
     read_registry,
     watch_registry,
 )
@@ -50,6 +51,7 @@ from sequencer.store.seam import StoreError
 
 if TYPE_CHECKING:
     from sequencer.rpc.server import RpcServer
+    from sequencer.settlement.ethereum import EthereumClient
 
 logger = logging.getLogger("sequencer")
 
@@ -224,6 +226,7 @@ class Runtime:
         server = RpcServer(self._running)
         try:
             await self._mesh.start()
+            await self._learn_own_address()
             await require_single(self._mesh.has_double_at, self._own_address())
             self._know_peers()
             host, port = await server.start(*self._config.rpc.address)
@@ -288,12 +291,26 @@ class Runtime:
             self._spawn(run_poster(settling, self._setup, l1, self._config.l1, key, self._kzg))
             self._spawn(self._watch_registry(l1))
 
-    async def _watch_registry(self, l1: L1Settings) -> None:
+    def _l1_client(self, l1: L1Settings) -> "EthereumClient":
         from sequencer.settlement.ethereum import EthereumClient
 
-        client = EthereumClient(
+        return EthereumClient(
             self._config.l1.url, l1.contract, l1.deploy_block, finality_depth=l1.finality_depth
         )
+
+    async def _learn_own_address(self) -> None:
+        """Who registered after the genesis is looked up before it signs; not if the L1 is down."""
+        l1 = self._genesis.l1
+        if l1 is None or not self._config.l1.url or self._own_address() is not None:
+            return
+        client, account = self._l1_client(l1), l1_address(self._keys.l1_key)
+        self._addresses[self._mesh.local_peer] = await find_own_address(
+            client, account, self._mesh.local_peer
+        )
+        await client.aclose()
+
+    async def _watch_registry(self, l1: L1Settings) -> None:
+        client = self._l1_client(l1)
         settling = self._running.settling
         assert settling is not None
         try:
