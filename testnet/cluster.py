@@ -71,6 +71,8 @@ class NodeProcess:
     paused: bool = False
     ended: bool = field(default=True)
     """Whether we ended it on purpose; an exit otherwise is a failure."""
+    left: bool = False
+    """Whether its member has left the committee and it was stopped for good."""
 
     @property
     def pid(self) -> int | None:
@@ -101,7 +103,7 @@ class NodeProcess:
                 start_new_session=True,
                 preexec_fn=die_with_parent(),
             )
-        self.paused = self.ended = False
+        self.paused = self.ended = self.left = False
 
     def kill(self) -> None:
         """SIGKILL: the node gets no chance to say goodbye."""
@@ -166,20 +168,32 @@ class NodeProcess:
 
 @dataclass(slots=True)
 class Cluster:
-    """The nodes of one testnet, in committee order.
+    """The nodes of one testnet: the founders in committee order, then those that joined.
 
     An async context manager: leaving it kills whatever still runs, so that no way out of a run
     leaves a process behind.  `stop` ends them well.
     """
 
     nodes: list[NodeProcess]
+    command: Callable[[NodeSpec], Sequence[str]] = node_command
 
     @classmethod
     def of(
         cls, specs: Sequence[NodeSpec], command: Callable[[NodeSpec], Sequence[str]] = node_command
     ) -> "Cluster":
         """A cluster of these nodes, none of them started."""
-        return cls([NodeProcess(spec, command) for spec in specs])
+        return cls([NodeProcess(spec, command) for spec in specs], command)
+
+    def add(self, spec: NodeSpec) -> NodeProcess:
+        """One more node, not started."""
+        node = NodeProcess(spec, self.command)
+        self.nodes.append(node)
+        return node
+
+    @property
+    def present(self) -> list[NodeProcess]:
+        """The nodes that have not left for good."""
+        return [node for node in self.nodes if not node.left]
 
     async def __aenter__(self) -> "Cluster":
         return self
@@ -188,9 +202,13 @@ class Cluster:
         for node in self.nodes:
             node.kill()
 
+    def pids(self) -> dict[int, int]:
+        """The processes that run, by id, with the number of the node."""
+        return {node.pid: number for number, node in enumerate(self.nodes) if node.pid is not None}
+
     def start(self) -> None:
-        """Start all of them."""
-        for node in self.nodes:
+        """Start all of them but those that have left."""
+        for node in self.present:
             node.start()
 
     def check(self) -> None:

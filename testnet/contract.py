@@ -8,14 +8,20 @@ from sequencer.settlement.account import Fees, L1Account
 from sequencer.settlement.blobs import CALLDATA
 from sequencer.settlement.client import SendOutcome, SettlementError
 from sequencer.settlement.ethereum import EthereumClient, deploy, require_blobs
-from sequencer.settlement.registry_abi import RegistrySettings, encode_constructor
+from sequencer.settlement.registry_abi import (
+    RegistrySettings,
+    allow_call,
+    encode_constructor,
+)
+from sequencer.settlement.wallet import Wallet
 from testnet.errors import TestnetError
 from testnet.l1 import L1Handle
 from testnet.members import Members
 
 MAINNET: Final = 1
 MEMBER_FUNDS_WEI: Final = 10**17
-"""What each member gets on an L1 that is not ours; local ones fund them when they start."""
+"""What each member gets on an L1 that is not ours, and one that joins on any; founders are funded
+when a local one starts."""
 TRANSFER_GAS: Final = 21_000
 
 
@@ -47,6 +53,25 @@ async def deploy_contract(
     except SettlementError as error:
         raise TestnetError(str(error)) from None
     return L1Settings(l1.chain_id, contract, block, "tag", data)
+
+
+async def admit(l1: L1Handle, settings: L1Settings, owner_key: bytes, operators: list[str]) -> None:
+    """Give each operator's account (0x...) money, and let it register; returns when that is mined.
+
+    Raises TestnetError.
+    """
+    owner = L1Account(owner_key, l1.chain_id)
+    client = EthereumClient(l1.url, settings.contract, settings.deploy_block)
+    wallet = Wallet(client, owner)
+    try:
+        await _fund(l1.url, owner, operators)
+        for operator in operators:
+            await wallet.call(allow_call(bytes.fromhex(operator.removeprefix("0x")), True))
+    except SettlementError as error:
+        raise TestnetError(f"the registry did not let {', '.join(operators)} in: {error}") from None
+    finally:
+        await wallet.aclose()
+        await client.aclose()
 
 
 async def _fund(url: str, payer: L1Account, addresses: list[str]) -> None:

@@ -1,4 +1,6 @@
-"""How commands talk to a testnet that runs: one JSON line each way over a loopback socket.
+"""How commands talk to a testnet that runs: JSON lines over a loopback socket.
+
+A request is a line; so is the answer, before which lines may come that say how far it is.
 
 The token in `running.json`, readable by its owner alone, keeps other users of the machine out.
 """
@@ -19,12 +21,15 @@ from testnet.errors import TestnetError
 from testnet.state import Running
 
 MAX_LINE_BYTES: Final = 64 * 1024
-ANSWER_TIMEOUT_S: Final = 60.0
+ANSWER_TIMEOUT_S: Final = 330.0
+"""Without a line: a change of members may wait for the L1 that long."""
 END_TIMEOUT_S: Final = 45.0
 """For a supervisor to stop its nodes and its L1 before it is killed, and they with it."""
 
-Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
-"""(verb, arguments) to a JSON-able answer; raises TestnetError."""
+Tell = Callable[[str], None]
+"""Hears how far it is, a sentence at a time."""
+Handler = Callable[[str, dict[str, Any], Tell], Awaitable[Any]]
+"""(verb, arguments, tell) to a JSON-able answer; raises TestnetError."""
 
 
 @dataclass(slots=True)
@@ -48,7 +53,11 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            answer = await self._answer(await reader.readline())
+
+            def tell(sentence: str) -> None:
+                writer.write(json.dumps({"progress": sentence}).encode() + b"\n")
+
+            answer = await self._answer(await reader.readline(), tell)
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError):  # the caller left, or wrote no line
@@ -56,7 +65,7 @@ class ControlServer:
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes, tell: Tell) -> dict[str, Any]:
         try:
             request = json.loads(line)
             verb, arguments = str(request["verb"]), dict(request["arguments"])
@@ -65,27 +74,35 @@ class ControlServer:
         except (ValueError, KeyError, TypeError):
             return {"error": "malformed request"}
         try:
-            return {"result": await self.handler(verb, arguments)}
+            return {"result": await self.handler(verb, arguments, tell)}
         except TestnetError as error:
             return {"error": str(error)}
 
 
-async def ask(running: Running, verb: str, **arguments: Any) -> Any:
+async def ask(running: Running, verb: str, tell: Tell = lambda _: None, /, **arguments: Any) -> Any:
     """Tell the testnet that `running` names to do something; its answer.  Raises TestnetError."""
     request = {"token": running.control_token, "verb": verb, "arguments": arguments}
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection("127.0.0.1", running.control_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.control_port)
+        try:
             writer.write(json.dumps(request).encode() + b"\n")
-            answer = json.loads(await reader.readline() or b"null")
+            while "progress" in (answer := await _line(reader)):
+                tell(answer["progress"])
+        finally:
             writer.close()
     except (OSError, TimeoutError, ValueError) as error:
         raise TestnetError(f"the testnet does not answer: {error or 'timeout'}") from None
-    if not isinstance(answer, dict):
-        raise TestnetError("the testnet ended while it was asked")
     if "error" in answer:
         raise TestnetError(answer["error"])
     return answer["result"]
+
+
+async def _line(reader: asyncio.StreamReader) -> dict[str, Any]:
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        answer = json.loads(await reader.readline() or b"null")
+    if not isinstance(answer, dict):
+        raise TestnetError("the testnet ended while it was asked")
+    return answer
 
 
 def end(directory: Path) -> str:

@@ -17,13 +17,13 @@ DEFAULT_SPIKE_WEI: Final = 500 * 10**9
 
 
 def node_states(cluster: Cluster) -> dict[str, str]:
-    """What each node's process does: `running`, `paused`, `down`, or `failed` by itself."""
+    """What each node does: `running`, `paused`, `down`, `failed` by itself, or it has `left`."""
     return {node.spec.name: _state(node) for node in cluster.nodes}
 
 
 def _state(node: NodeProcess) -> str:
     if not node.is_running:
-        return "failed" if node.failed else "down"
+        return "left" if node.left else "failed" if node.failed else "down"
     return "paused" if node.paused else "running"
 
 

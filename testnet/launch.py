@@ -8,16 +8,16 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from consensus.rules import Rules
 from sequencer.config import CONFIG_FILE, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from sequencer.settlement.blobs import BLOBS, CALLDATA, MAX_BLOB_BATCH_BYTES
 from testnet.client import NodeClient, open_session
-from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec, node_command
+from testnet.cluster import POLL_S, Cluster, NodeProcess, NodeSpec, free_ports, node_command
 from testnet.errors import TestnetError
 from testnet.l1 import L1Handle, L1LaunchError, launch_l1
 from testnet.links import Links
@@ -61,6 +61,10 @@ class Testnet:
     cluster: Cluster
     l1: L1Handle | None
     links: Links | None = None
+    owner_key: bytes | None = None
+    """Of the account (32 bytes) that owns the registry and has money; None without an L1."""
+    owner_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while that account sends: its transactions follow each other."""
     clients: list[NodeClient] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +72,7 @@ class Testnet:
 
     @property
     def specs(self) -> list[NodeSpec]:
-        """Its nodes, in committee order."""
+        """Its nodes, the founders first."""
         return [node.spec for node in self.cluster.nodes]
 
     async def wait_ready(
@@ -92,6 +96,36 @@ class Testnet:
         except TimeoutError:
             lagging = "; ".join(f"{name}: {reason}" for name, reason in waiting.items())
             raise TestnetError(f"not ready within {timeout_s:g} s: {lagging}") from None
+
+    async def add(self) -> NodeProcess:
+        """One more node, with ports and links, written down in the layout and not started."""
+        number, founders = len(self.layout.nodes), self.genesis.committee.size
+        free = free_ports(3 + founders)
+        entry = {"name": f"node-{number}", "rpc_port": free.pop(), "peer_port": free.pop()}
+        if self.links is not None:
+            assert self.layout.links is not None
+            entry["front_port"] = free.pop()
+            ways = {f"{number}-{founder}": free.pop() for founder in range(founders)}
+            self.layout = replace(self.layout, links=self.layout.links | ways)
+        self._write([*self.layout.nodes, entry])
+        spec = self.layout.specs(self.directory)[-1]
+        self.clients.append(NodeClient(spec.rpc_url))
+        node = self.cluster.add(spec)
+        if self.links is not None:
+            await _link(self.links, self.layout, self.cluster, number)
+        return node
+
+    def retire(self, node: NodeProcess) -> None:
+        """A node has left and is stopped: it is not started again with the others."""
+        node.left = True
+        entries = self.layout.nodes
+        self._write(
+            [{**item, "left": True} if item["name"] == node.spec.name else item for item in entries]
+        )
+
+    def _write(self, nodes: list[dict[str, Any]]) -> None:
+        self.layout = replace(self.layout, nodes=nodes)
+        self.layout.save(self.directory)
 
     async def aclose(self) -> None:
         """Close every connection to the nodes."""
@@ -118,13 +152,16 @@ async def launch(
             l1 = await _reopen(plan, layout, progress, stack)
         genesis = Genesis.load(plan.directory / GENESIS_FILE)
         cluster = await stack.enter_async_context(Cluster.of(layout.specs(plan.directory), command))
-        links = await _start_links(layout, stack)
+        links = await _start_links(layout, cluster, stack)
         _configure(plan, cluster)
-        testnet = Testnet(plan.directory, layout, genesis, cluster, l1, links)
+        owner = (plan.l1_key or next(iter(l1.funded_keys), None)) if l1 else None
+        testnet = Testnet(plan.directory, layout, genesis, cluster, l1, links, owner)
         stack.push_async_callback(testnet.aclose)
-        with progress.stage(f"start {len(cluster.nodes)} nodes") as stage:
+        for node in cluster.nodes:
+            node.left = node.spec.name in layout.left
+        with progress.stage(f"start {len(cluster.present)} nodes") as stage:
             cluster.start()
-            await testnet.wait_ready(cluster.nodes, START_TIMEOUT_S, stage)
+            await testnet.wait_ready(cluster.present, START_TIMEOUT_S, stage)
         yield testnet
 
 
@@ -136,14 +173,30 @@ def _configure(plan: Plan, cluster: Cluster) -> None:
         (node.spec.directory / CONFIG_FILE).write_text(config.dump())
 
 
-async def _start_links(layout: Layout, stack: AsyncExitStack) -> Links | None:
+async def _start_links(layout: Layout, cluster: Cluster, stack: AsyncExitStack) -> Links | None:
     if layout.links is None:
         return None
-    links = Links.between([node["peer_port"] for node in layout.nodes])
+    joined = [at for at, node in enumerate(layout.nodes) if "front_port" in node]
+    founders = layout.nodes[: len(layout.nodes) - len(joined)]
+    links = Links.between([node["peer_port"] for node in founders])
     stack.callback(links.close)
     pairs = {pair: layout.links[f"{pair[0]}-{pair[1]}"] for pair in links.links}
     await links.start(pairs)
+    for node in joined:
+        await _link(links, layout, cluster, node)
     return links
+
+
+async def _link(links: Links, layout: Layout, cluster: Cluster, node: int) -> None:
+    """Start the relays to and from a node that joined."""
+    assert layout.links is not None
+    ways = {
+        founder: (layout.links[f"{node}-{founder}"], item["peer_port"])
+        for founder, item in enumerate(layout.nodes)
+        if f"{node}-{founder}" in layout.links
+    }
+    entry = layout.nodes[node]
+    await links.join(node, entry["peer_port"], entry["front_port"], ways, cluster.pids)
 
 
 def remove_testnet(directory: Path) -> None:

@@ -67,7 +67,7 @@ def make_members(
             identity=bytes.fromhex(item.identity),
             bls_key=bytes.fromhex(item.bls_key),
             possession=bytes.fromhex(item.possession),
-            address=_address(port["peer_port"]),
+            address=local_address(port["peer_port"]),
         )
         for port, item in zip(ports, public, strict=True)
     ]
@@ -106,18 +106,26 @@ def write_members(members: Members, settings: L1Settings | None, l1_url: str) ->
 
 
 def _config(port: dict[str, Any], l1_url: str) -> NodeConfig:
-    ethereum = {number: NamespaceConfig("ethereum") for number in ROLLUPS}
-    opaque = {number: NamespaceConfig("opaque") for number in OPAQUE_NAMESPACES}
-    return NodeConfig(
-        name=port["name"],
-        network=NetworkConfig(f"127.0.0.1:{port['peer_port']}"),
-        rpc=RpcConfig(f"127.0.0.1:{port['rpc_port']}"),
-        l1=L1Config(url=l1_url, confirmations=L1_CONFIRMATIONS, poll_ms=L1_POLL_MS),
-        namespaces=ethereum | opaque,
+    return configure_local(
+        NodeConfig(
+            name=port["name"],
+            network=NetworkConfig(f"127.0.0.1:{port['peer_port']}"),
+            rpc=RpcConfig(f"127.0.0.1:{port['rpc_port']}"),
+            l1=L1Config(l1_url),
+        )
     )
 
 
-def _address(port: int) -> str:
+def configure_local(config: NodeConfig) -> NodeConfig:
+    """The same with the namespaces of the testnet's traffic, for an L1 that mines quickly."""
+    ethereum = {number: NamespaceConfig("ethereum") for number in ROLLUPS}
+    opaque = {number: NamespaceConfig("opaque") for number in OPAQUE_NAMESPACES}
+    l1 = replace(config.l1, confirmations=L1_CONFIRMATIONS, poll_ms=L1_POLL_MS)
+    return replace(config, l1=l1, namespaces=ethereum | opaque)
+
+
+def local_address(port: int) -> str:
+    """The multiaddr of a port of this machine."""
     return f"/ip4/127.0.0.1/tcp/{port}"
 
 
@@ -129,5 +137,5 @@ def _addresses(members: Members, index: int) -> tuple[str, ...]:
     for other, address in enumerate(members.genesis.addresses):
         peer = address.rsplit("/", 1)[1]
         port = members.link_ports.get(f"{index}-{other}", members.ports[other]["peer_port"])
-        found.append(f"{_address(port)}/p2p/{peer}")
+        found.append(f"{local_address(port)}/p2p/{peer}")
     return tuple(found)

@@ -1,6 +1,6 @@
 """What a testnet's directory says about it.
 
-`layout.json` is written once, when the testnet is made, and says what it consists of.
+`layout.json` says what a testnet consists of; nodes that join are added to it.
 `running.json` is there while a supervisor runs it.  A process is named by its id *and* the moment
 it started, since ids are given again: after a crash or a reboot the file is recognised as stale.
 """
@@ -29,20 +29,31 @@ class Layout:
     chain_id: str
     """The digest of the genesis core, in hex."""
     nodes: list[dict[str, Any]]
-    """`name`, `rpc_port`, `peer_port` of each, in committee order."""
+    """`name`, `rpc_port`, `peer_port` of each, the founders first.  Those that joined where there
+    are relays have a `front_port`; `left` are those that were stopped for good."""
     l1: dict[str, Any] | None
     """`kind`, `url`, `chain_id`, `contract`; None when there is no L1."""
     links: dict[str, int] | None = None
-    """The port of the relay from node a to node b, as `a-b`; None where there are no relays."""
+    """The port of the relay from node a to founder b, as `a-b`; None where there are no relays."""
     version: int = VERSION
 
     def specs(self, directory: Path) -> list[NodeSpec]:
         """Its nodes, in `directory`."""
-        return [NodeSpec(directory=directory / node["name"], **node) for node in self.nodes]
+        return [
+            NodeSpec(node["name"], directory / node["name"], node["rpc_port"], node["peer_port"])
+            for node in self.nodes
+        ]
+
+    @property
+    def left(self) -> set[str]:
+        """The names of nodes that were stopped for good."""
+        return {node["name"] for node in self.nodes if node.get("left")}
 
     def save(self, directory: Path) -> None:
         """Write the file."""
-        (directory / LAYOUT_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        temporary = directory / (LAYOUT_FILE + ".new")
+        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        temporary.replace(directory / LAYOUT_FILE)
 
     @classmethod
     def load(cls, directory: Path) -> "Layout | None":

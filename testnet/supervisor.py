@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.live import Live
 
 from testnet import table
-from testnet.control import ControlServer, ask
+from testnet.control import ControlServer, Tell, ask
 from testnet.errors import TestnetError
 from testnet.faults import NODE_VERBS, cut_links, l1_fault, node_states
 from testnet.launch import Plan, Testnet, launch, remove_testnet
+from testnet.membership import MEMBER_VERBS
 from testnet.report import Progress
 from testnet.state import Layout, Running, process_started
 
@@ -53,12 +54,14 @@ class Supervisor:
             control.close()
             Running.remove(directory)
 
-    async def handle(self, verb: str, arguments: dict[str, Any]) -> Any:
+    async def handle(self, verb: str, arguments: dict[str, Any], tell: Tell) -> Any:
         """Do what a command asks for.  Raises TestnetError."""
         if verb == "status":
             return node_states(self.testnet.cluster)
         if verb in NODE_VERBS:
             return await NODE_VERBS[verb](self.testnet, str(arguments.get("node")))
+        if verb in MEMBER_VERBS:
+            return await MEMBER_VERBS[verb](self.testnet, arguments, tell)
         if verb == "links":
             return cut_links(self.testnet, arguments)
         if verb == "l1":
@@ -70,6 +73,7 @@ class Supervisor:
         try:
             with Live(console=console, auto_refresh=False) as live:
                 while not self.stopped.is_set():
+                    sampler.specs = self.testnet.specs
                     rows = await sampler.sample(node_states(self.testnet.cluster))
                     live.update(table.render(rows, self._notes()), refresh=True)
                     with contextlib.suppress(TimeoutError):

@@ -15,10 +15,12 @@ from testnet.cluster import NodeSpec
 
 STATUS_TIMEOUT_S: Final = 2.0
 COLUMNS: Final = (
-    *("node", "state", "round", "height", "transactions", "tx/s", "latency"),
+    *("node", "state", "epoch", "seat", "round", "height", "transactions", "tx/s", "latency"),
     *("leader", "poster", "L1 lag", "clients"),
 )
 MISSING: Final = "-"
+FOLLOWS: Final = "follows"
+"""Where a member's index in the committee would stand."""
 
 
 @dataclass(slots=True)
@@ -31,11 +33,15 @@ class Sampler:
 
     async def sample(self, states: Mapping[str, str]) -> list[dict[str, Any]]:
         """A row per node, JSON-able; `states` says of some of them what their process does."""
-        rows = await asyncio.gather(*(self._row(spec, states) for spec in self.specs))
-        return list(rows)
+        rows = list(await asyncio.gather(*(self._row(spec, states) for spec in self.specs)))
+        seats = {(row["epoch"], row["seat"]): row["node"] for row in rows}
+        for row in rows:
+            for role in ("leader", "poster"):  # indices in the committee of the row's epoch
+                row[role] = seats.get((row["epoch"], row[role]), row[role])
+        return rows
 
     async def _row(self, spec: NodeSpec, states: Mapping[str, str]) -> dict[str, Any]:
-        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row: dict[str, Any] = dict.fromkeys((*COLUMNS, "contract_epoch", "pending_epoch"))
         state = states.get(spec.name, "running")
         row |= {"node": spec.name, "state": state, "clients": spec.rpc_url}
         if state != "running":
@@ -62,18 +68,19 @@ class Sampler:
         rate = (count - before) / (now - then) if now > then else 0.0
         settlement = status.get("settlement") or {}
         return {
+            "epoch": status.get("epoch"),
+            "seat": FOLLOWS if status.get("member") is None else status["member"],
+            "contract_epoch": settlement.get("contract_epoch"),
+            "pending_epoch": settlement.get("pending_epoch"),
             "round": status.get("round"),
             "height": status.get("height"),
             "transactions": count,
             "tx/s": round(rate, 1),
             "latency": status.get("latency_ms"),
-            "leader": self._name_of(status.get("leader")),
-            "poster": self._name_of(settlement.get("poster")),
+            "leader": status.get("leader"),
+            "poster": settlement.get("poster"),
             "L1 lag": settlement.get("lag"),
         }
-
-    def _name_of(self, index: int | None) -> str | None:
-        return None if index is None else self.specs[index].name
 
 
 def render(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> RenderableType:
@@ -83,9 +90,30 @@ def render(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> Renderabl
         textual = column in ("node", "state", "clients")
         table.add_column(column, justify="left" if textual else "right", no_wrap=True)
     for row in rows:
-        style = None if row["state"] == "running" else "yellow"
+        style = {"running": None, "left": "dim"}.get(row["state"], "yellow")
         table.add_row(*(_spell(column, row[column]) for column in COLUMNS), style=style)
-    return Group(table, Text(), *(Text(line, style="dim") for line in lines))
+    told = [*describe_epochs(rows), *lines]
+    return Group(table, Text(), *(Text(line, style="dim") for line in told))
+
+
+def describe_epochs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whose epoch it is, here and on the L1, in a line; none while no node answers."""
+    epochs = [row["epoch"] for row in rows if row["epoch"] is not None]
+    if not epochs:
+        return []
+    newest = max(epochs)
+    members = [
+        (row["seat"], row["node"])
+        for row in rows
+        if row["epoch"] == newest and row["seat"] != FOLLOWS
+    ]
+    line = f"epoch    {newest}: {', '.join(name for _, name in sorted(members))}"
+    contract = [row["contract_epoch"] for row in rows if row["contract_epoch"] is not None]
+    if contract:
+        line += f"; the contract is in epoch {max(contract)}"
+        pending = max((row["pending_epoch"] or 0 for row in rows), default=0)
+        line += f", the members of epoch {pending} are fixed" if pending > max(contract) else ""
+    return [line]
 
 
 def _spell(column: str, value: Any) -> str:

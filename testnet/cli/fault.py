@@ -9,11 +9,16 @@ import click
 from testnet.cli import options
 
 
-def _tell(directory: Path, verb: str, **arguments: Any) -> None:
+def tell(directory: Path, verb: str, **arguments: Any) -> None:
+    """Have the testnet that runs in a directory do something, and print what it says."""
     from testnet.control import ask
     from testnet.state import Running
 
-    print(asyncio.run(ask(Running.require(directory), verb, **arguments)))
+    print(asyncio.run(ask(Running.require(directory), verb, _say, **arguments)))
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
 
 
 node = click.argument("node")
@@ -28,7 +33,7 @@ def kill_command(node: str, directory: Path) -> None:
     \b
     Example:  testnet kill 2 && testnet restart 2
     """
-    _tell(directory, "kill", node=node)
+    tell(directory, "kill", node=node)
 
 
 @click.command("pause")
@@ -40,7 +45,7 @@ def pause_command(node: str, directory: Path) -> None:
     \b
     Example:  testnet pause 0
     """
-    _tell(directory, "pause", node=node)
+    tell(directory, "pause", node=node)
 
 
 @click.command("resume")
@@ -52,7 +57,7 @@ def resume_command(node: str, directory: Path) -> None:
     \b
     Example:  testnet resume 0
     """
-    _tell(directory, "resume", node=node)
+    tell(directory, "resume", node=node)
 
 
 @click.command("restart")
@@ -64,7 +69,7 @@ def restart_command(node: str, directory: Path) -> None:
     \b
     Example:  testnet restart 2
     """
-    _tell(directory, "restart", node=node)
+    tell(directory, "restart", node=node)
 
 
 @click.command("partition")
@@ -78,7 +83,7 @@ def partition_command(groups: tuple[str, ...], directory: Path) -> None:
     \b
     Example:  testnet partition 0,1 2,3 && testnet heal
     """
-    _tell(directory, "links", fault="partition", groups=[group.split(",") for group in groups])
+    tell(directory, "links", fault="partition", groups=[group.split(",") for group in groups])
 
 
 @click.command("heal")
@@ -89,7 +94,7 @@ def heal_command(directory: Path) -> None:
     \b
     Example:  testnet heal
     """
-    _tell(directory, "links", fault="heal")
+    tell(directory, "links", fault="heal")
 
 
 @click.command("slow")
@@ -102,7 +107,7 @@ def slow_command(node: str, delay_ms: float, directory: Path) -> None:
     \b
     Example:  testnet slow 3 --delay-ms 200
     """
-    _tell(directory, "links", fault="slow", node=node, delay_ms=delay_ms)
+    tell(directory, "links", fault="slow", node=node, delay_ms=delay_ms)
 
 
 @click.command("l1")
@@ -116,4 +121,4 @@ def l1_command(verb: str, depth: int | None, base_fee: int | None, directory: Pa
     \b
     Example:  testnet l1 stall; testnet l1 resume; testnet l1 reorg --depth 2
     """
-    _tell(directory, "l1", fault=verb, depth=depth, base_fee=base_fee)
+    tell(directory, "l1", fault=verb, depth=depth, base_fee=base_fee)

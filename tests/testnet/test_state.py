@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,14 @@ def test_a_layout_survives_its_file(tmp_path):
     (spec,) = LAYOUT.specs(tmp_path)
     assert spec.rpc_url == "http://127.0.0.1:20001"
     assert spec.directory == tmp_path / "node-0"
+
+
+def test_a_node_that_has_left_stays_in_the_layout(tmp_path):
+    entry = {"name": "node-1", "rpc_port": 20_003, "peer_port": 20_004, "front_port": 20_005}
+    replace(LAYOUT, nodes=[*LAYOUT.nodes, entry | {"left": True}]).save(tmp_path)
+    layout = Layout.require(tmp_path)
+    assert layout.left == {"node-1"}
+    assert [spec.peer_port for spec in layout.specs(tmp_path)] == [20_002, 20_004]
 
 
 def test_an_empty_directory_holds_no_testnet(tmp_path):
@@ -77,15 +86,18 @@ def test_another_process_with_the_same_id_is_not_taken_for_it():
 
 
 async def test_a_verb_gets_its_answer_and_its_error():
-    async def handler(verb, arguments):
+    async def handler(verb, arguments, tell):
         if verb == "fail":
             raise TestnetError("it cannot be done")
+        tell("half way")
         return {"verb": verb, **arguments}
 
     server = ControlServer(handler)
     running = me(control_port=await server.start(), control_token=server.token)
     try:
-        assert await ask(running, "kill", node="2") == {"verb": "kill", "node": "2"}
+        told: list[str] = []
+        assert await ask(running, "kill", told.append, node="2") == {"verb": "kill", "node": "2"}
+        assert told == ["half way"]
         with pytest.raises(TestnetError, match="it cannot be done"):
             await ask(running, "fail")
     finally:
@@ -95,7 +107,7 @@ async def test_a_verb_gets_its_answer_and_its_error():
 async def test_who_does_not_know_the_token_is_refused():
     called = []
 
-    async def handler(verb, arguments):
+    async def handler(verb, arguments, tell):
         called.append(verb)
 
     server = ControlServer(handler)
@@ -110,7 +122,7 @@ async def test_who_does_not_know_the_token_is_refused():
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b"[1]\n", b"\xff\n", b'{"verb": 1}\n'])
 async def test_garbage_is_answered_with_an_error(line):
-    async def handler(verb, arguments):
+    async def handler(verb, arguments, tell):
         raise AssertionError
 
     server = ControlServer(handler)
