@@ -44,7 +44,7 @@ them back from ENTRIES when it opens.
 from enum import Enum
 from typing import Final
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 class Table(Enum):
