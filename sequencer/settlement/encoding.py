@@ -8,7 +8,6 @@ Every function checks that its point is on the curve and in the subgroup, and ra
 for anything else.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from py_arkworks_bls12381 import G1Point, G2Point
@@ -37,12 +36,6 @@ def compress_key(expanded: bytes) -> bytes:
     point = G1Point.from_xy_bytes_be(_strip(expanded))
     _require(_pad(point.to_xy_bytes_be()) == expanded, "key is not canonical")
     return point.to_compressed_bytes()
-
-
-def add_keys(compressed: Sequence[bytes]) -> bytes:
-    """The sum of one or more 48-byte keys, as 48 bytes."""
-    points = [G1Point.from_compressed_bytes(key) for key in compressed]
-    return sum(points[1:], points[0]).to_compressed_bytes()
 
 
 def expand_signature(compressed: bytes) -> bytes:

@@ -11,7 +11,6 @@ from py_ecc.fields import optimized_bls12_381_FQ as FQ
 from py_ecc.fields import optimized_bls12_381_FQ2 as FQ2
 
 from sequencer.settlement.encoding import (
-    add_keys,
     compress_key,
     compress_signature,
     expand_key,
@@ -52,13 +51,6 @@ def test_infinity_is_all_zeros() -> None:
     assert compress_key(bytes(128)) == INFINITE_KEY
     assert expand_signature(INFINITE_SIGNATURE) == bytes(256)
     assert compress_signature(bytes(256)) == INFINITE_SIGNATURE
-
-
-def test_keys_add_up_as_in_blspy() -> None:
-    points = [PopSchemeMPL.key_gen(bytes([seed]) * 32).get_g1() for seed in range(5)]
-    total = points[0] + points[1] + points[2] + points[3] + points[4]
-    assert add_keys([bytes(point) for point in points]) == bytes(total)
-    assert add_keys([bytes(points[0])]) == bytes(points[0])
 
 
 @pytest.mark.parametrize(
