@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +30,8 @@ PROBES_PER_S: Final = 500
 SETTLE_S: Final = 1.0
 """Pause between two rates."""
 ROOMS_FILE: Final = "rooms.json"
+RUNNING: Final = "running"
+STOPPED: Final = "stopped"
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -42,6 +46,16 @@ class Bench:
     transaction_bytes: int = 512
     crashed: bool = False
     """Kill the last node before the load starts, and keep it down."""
+    stop_l1_after_s: float | None = None
+    """Stop the L1's process, answers included, so far into `seconds` of each rate; both parts are
+    measured."""
+
+    def windows(self) -> list[tuple[str, float]]:
+        """What each rate is measured with: what the L1 does, and for how many seconds."""
+        if self.stop_l1_after_s is None:
+            return [(self.plan.l1, self.seconds)]
+        after = self.stop_l1_after_s
+        return [(RUNNING, after), (STOPPED, self.seconds - after)]
 
 
 async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
@@ -55,14 +69,17 @@ async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
             testnet.cluster.nodes[-1].kill()
         points = []
         for rate in job.rates:
-            with progress.stage(f"{rate:,.0f} transactions/s") as stage:
-                point = await _measure(job, testnet, rate, base)
-                points.append(point)
-                stage.note(
-                    f"committed {point['committed_per_s']:,.0f}/s, "
-                    f"p50 {point['latency_ms']['p50']:.1f} ms"
-                )
-            await asyncio.sleep(SETTLE_S)
+            for l1, seconds in job.windows():
+                spelled = f", L1 {l1}" if job.stop_l1_after_s is not None else ""
+                with progress.stage(f"{rate:,.0f} transactions/s{spelled}") as stage:
+                    with _stopped_l1(testnet, l1 == STOPPED):
+                        point = await _measure(job, testnet, rate, seconds, base)
+                    points.append(point | {"l1": l1})
+                    stage.note(
+                        f"committed {point['committed_per_s']:,.0f}/s, "
+                        f"p50 {point['latency_ms']['p50']:.1f} ms"
+                    )
+                await asyncio.sleep(SETTLE_S)
         await testnet.cluster.stop()
         rooms = _cpu_by_room(testnet)
     return {
@@ -76,6 +93,22 @@ async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
         "points": points,
         "cpu_by_room": rooms,
     }
+
+
+@contextlib.contextmanager
+def _stopped_l1(testnet: Testnet, stopped: bool) -> Iterator[None]:
+    """The L1's process does nothing meanwhile, if it is to be `stopped`."""
+    pid = testnet.l1.pid if testnet.l1 is not None else None
+    if not stopped:
+        yield
+        return
+    if pid is None:
+        raise TestnetError("only an L1 that the bench started can be stopped; choose another --l1")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def _sampled_command(spec: NodeSpec) -> list[str]:
@@ -97,12 +130,14 @@ def _cpu_by_room(testnet: Testnet) -> dict[str, float]:
     return {room: round(seconds, 2) for room, seconds in total.most_common()}
 
 
-async def _measure(job: Bench, testnet: Testnet, rate: float, base: floor.Floor) -> dict[str, Any]:
+async def _measure(
+    job: Bench, testnet: Testnet, rate: float, seconds: float, base: floor.Floor
+) -> dict[str, Any]:
     running = [node for node in testnet.cluster.nodes if node.is_running]
     offer = Offer(
         urls=[node.spec.rpc_url for node in running],
         rate=rate,
-        seconds=job.seconds,
+        seconds=seconds,
         warmup_s=job.warmup_s,
         transaction_bytes=job.transaction_bytes,
         seed=int(rate),
@@ -115,14 +150,14 @@ async def _measure(job: Bench, testnet: Testnet, rate: float, base: floor.Floor)
     cpu = {name: _cpu_s(pid) - before[name] for name, pid in pids.items()}
     committed = max(1, result["committed"])
     latency = latency_summary(result.pop("latencies_ms"))
-    per_s = result["committed_in_window"] / job.seconds
+    per_s = result["committed_in_window"] / seconds
     return result | {
         "offered_per_s": rate,
         "committed_per_s": round(per_s, 1),
         "mb_per_s": round(per_s * job.transaction_bytes / 1e6, 2),
         "latency_ms": latency,
         "floor_ratio": round(latency["p50"] / base.commit_ms, 1),
-        "blocks_per_s": round(result["blocks"] / job.seconds, 1),
+        "blocks_per_s": round(result["blocks"] / seconds, 1),
         "cpu_us_per_transaction": round(sum(cpu.values()) / committed * 1e6, 1),
         "cpu_s": {name: round(value, 2) for name, value in cpu.items()},
         "rss_mb": {name: _rss_mb(pid) for name, pid in pids.items()},
@@ -196,11 +231,26 @@ def summary_text(found: dict[str, Any]) -> str:
             f"  {latency['p99']:6.1f}  {latency['max']:6.0f}  {point['floor_ratio']:8.1f}x"
             f"  {point['blocks_per_s']:8.1f}  {point['cpu_us_per_transaction']:9.0f}"
             f"  {point['refused']:7,}  {point['gap_ms']:6.0f}"
+            + (f"  {point['l1']}" if point["l1"] in (RUNNING, STOPPED) else "")
         )
+    lines += _without_l1(found["points"])
     rooms = found["cpu_by_room"]
     total = sum(rooms.values()) or 1.0
     shares = ", ".join(f"{room} {seconds / total:.0%}" for room, seconds in rooms.items())
     return "\n".join([*lines, "", f"  CPU of the nodes: {shares or 'not known'}"])
+
+
+def _without_l1(points: Sequence[dict[str, Any]]) -> list[str]:
+    """How the rate with a stopped L1 compares with the one before."""
+    lines = []
+    for before, after in pairwise(points):
+        if (before["l1"], after["l1"]) == (RUNNING, STOPPED):
+            rate, usual = after["committed_per_s"], before["committed_per_s"]
+            lines.append(
+                f"  {after['offered_per_s']:,.0f}/s offered with the L1 stopped: committed "
+                f"{rate:,.1f}/s, {rate / max(1.0, usual):.1%} of {usual:,.1f}/s with it running"
+            )
+    return ["", *lines] if lines else []
 
 
 def write_charts(found: dict[str, Any], directory: Path) -> list[Path]:

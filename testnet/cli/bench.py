@@ -65,6 +65,13 @@ class _Rates(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 )
 @options.seed
 @click.option("--crashed", is_flag=True, help="Kill one node before the load starts.")
+@click.option(
+    "--stop-l1-after",
+    "stop_l1_after_s",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Stop the L1's process so far into each rate, and show both rates; less than --duration.",
+)
 @options.json_file
 @click.option(
     "--charts",
@@ -79,6 +86,7 @@ def bench_command(
     l1: str,
     seed: int,
     crashed: bool,
+    stop_l1_after_s: float | None,
     json_file: Path | None,
     charts: Path | None,
 ) -> None:
@@ -94,6 +102,8 @@ def bench_command(
     from testnet.launch import Plan
     from testnet.report import Progress
 
+    if stop_l1_after_s is not None and (l1 == "none" or stop_l1_after_s >= seconds):
+        raise click.UsageError("--stop-l1-after needs an --l1, and has to be less than --duration")
     console = Console()
     with tempfile.TemporaryDirectory(prefix="testnet-bench-") as place:
         job = Bench(
@@ -102,6 +112,7 @@ def bench_command(
             seconds,
             transaction_bytes=transaction_bytes,
             crashed=crashed,
+            stop_l1_after_s=stop_l1_after_s,
         )
         found = asyncio.run(bench(job, Progress(console)))
     print(f"\n{summary_text(found)}")

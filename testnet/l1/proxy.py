@@ -15,7 +15,7 @@ answered for an older one; it knows no receipts and no logs of the blocks in bet
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ BLOCK_PARAMETER: Final = {
 """Where a method takes the block that it is about."""
 
 Json = Any
+Observer = Callable[[dict[str, Json], bytes | None], Awaitable[None]]
+"""(call, answer) as they pass; the answer is None on the way to the L1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class FaultProxy:
         self.counts: Counter[str] = Counter()
         """Faults that happened, by name; and calls, by method."""
         self.url = ""
+        self.observer: Observer | None = None
+        """Awaited before a call goes to the L1 and before its answer goes to the node."""
         self._random = random.Random(seed)
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -134,7 +138,9 @@ class FaultProxy:
             self.counts["delay"] += 1
             await asyncio.sleep(faults.delay_s)
         try:
+            await self._observe(call, None)
             answer = await self._answer(call, faults.lag_blocks)
+            await self._observe(call, answer)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return _reset(request)
         if fault == "lose_answer":
@@ -142,6 +148,10 @@ class FaultProxy:
         if fault == "garbage":
             answer = self._random.choice(GARBAGE)(call.get("id"))
         return web.Response(body=answer, content_type="application/json")
+
+    async def _observe(self, call: dict[str, Json], answer: bytes | None) -> None:
+        if self.observer is not None:
+            await self.observer(call, answer)
 
     def _draw(self, faults: ProxyFaults) -> str:
         """The fault that befalls the next call, "" for none."""

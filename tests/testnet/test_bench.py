@@ -5,13 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 from testnet import charts
-from testnet.bench import summary_text, write_charts
+from testnet.bench import Bench, summary_text, write_charts
 from testnet.bench_client import Load, Offer
 from testnet.client import open_session
 from testnet.floor import Floor
+from testnet.launch import Plan
 from testnet.report import latency_summary
 from tests.testnet.fake_nodes import fake_nodes
 
@@ -87,6 +89,7 @@ def test_the_floor_adds_up_what_a_commit_needs():
 
 def found() -> dict:
     point = {
+        "l1": "none",
         "offered_per_s": 1_000.0,
         "committed_per_s": 998.0,
         "mb_per_s": 0.51,
@@ -141,3 +144,24 @@ for _ in range(600):
     rooms = json.loads((tmp_path / "rooms.json").read_text())
     assert max(rooms, key=rooms.get) == "signatures"
     assert rooms["signatures"] >= 0.05
+
+
+def test_the_rate_with_a_stopped_l1_is_compared_with_the_one_before():
+    told = found()
+    first, second = told["points"]
+    told["points"] = [
+        first | {"l1": "running", "committed_per_s": 1_000.0},
+        first | {"l1": "stopped", "committed_per_s": 990.0},
+        second | {"l1": "running"},
+    ]
+    text = summary_text(told)
+    assert "committed 990.0/s, 99.0% of 1,000.0/s with it running" in text
+    assert text.count("L1 stopped: ") == 1
+    assert "L1 stopped: " not in summary_text(found())
+
+
+def test_a_rate_is_measured_before_and_after_the_l1_stops():
+    plan = Plan(Path("nowhere"), l1="embedded")
+    assert Bench(plan, seconds=20.0).windows() == [("embedded", 20.0)]
+    stopping = Bench(plan, seconds=20.0, stop_l1_after_s=8.0)
+    assert stopping.windows() == [("running", 8.0), ("stopped", 12.0)]
