@@ -30,6 +30,7 @@ from sequencer.settlement.blobs import (
 )
 from sequencer.settlement.client import SettlementError
 
+COMMAND: Final = (sys.executable, "-m", "sequencer.settlement.kzg")
 COMMIT: Final = 0
 PROVE_BLOBS: Final = 1
 PROVE_CELLS: Final = 2
@@ -60,7 +61,8 @@ class BlobProver(Protocol):
 class KzgProcess:
     """A `BlobProver`; one request after another.  Its process starts with the first one."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
 
@@ -106,7 +108,7 @@ class KzgProcess:
     async def _exchange(self, kind: int, data: bytes) -> bytes:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "sequencer.settlement.kzg"),
+                *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=_environment(),

@@ -1,8 +1,10 @@
 """Blobs: the encoding and its strictness, hashes, sidecars, and the process that computes them."""
 
-import os
+import asyncio
+import io
 import random
-import signal
+import sys
+from collections.abc import AsyncIterator
 
 import ckzg
 import pytest
@@ -10,7 +12,7 @@ import rlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sequencer.settlement import blobs
+from sequencer.settlement import blobs, kzg
 from sequencer.settlement.account import Fees, L1Account
 from sequencer.settlement.blobs import (
     BLOB_BYTES,
@@ -122,46 +124,94 @@ def test_a_signed_transaction_and_its_sidecar_are_what_a_wallet_reads(cells: boo
     from hexbytes import HexBytes
 
     account = L1Account(b"\x01" * 32, 31_337)
-    sidecar = blobs.prove(b"a batch", cells)
+    sidecar = blobs.empty_sidecar(cells)
     fields = {"nonce": 3, "to": b"\x22" * 20, "data": b"call", "gas": 700_000}
     fees = Fees(9, 2, 5)
     signed = account.sign(**fields, fees=fees, blob_hashes=sidecar.versioned_hashes)
     assert signed == account.sign(**fields, fees=fees, blob_hashes=sidecar.versioned_hashes)
     pooled = blobs.with_sidecar(signed.raw, sidecar)
-    read = BlobTransaction.from_bytes(HexBytes(pooled)).as_dict()
+    read = BlobTransaction.from_bytes(HexBytes(signed.raw)).as_dict()
     assert (read["nonce"], read["maxFeePerGas"], read["maxPriorityFeePerGas"]) == (3, 9, 2)
     assert read["maxFeePerBlobGas"] == 5
     assert [bytes(found) for found in read["blobVersionedHashes"]] == list(sidecar.versioned_hashes)
     parts = rlp.decode(pooled[1:])
-    assert len(parts) == (5 if cells else 4)
-    assert parts[-1] == list(sidecar.proofs)
+    assert b"\x03" + rlp.encode(parts[0]) == signed.raw
+    version = [b"\x01"] if cells else []
+    carried = [list(sidecar.blobs), list(sidecar.commitments), list(sidecar.proofs)]
+    assert parts[1:] == [*version, *carried]
     with pytest.raises(ValueError, match="not a blob transaction"):
         blobs.with_sidecar(account.sign(**fields, fees=fees).raw, sidecar)
 
 
-async def test_the_process_computes_what_this_one_would() -> None:
-    kzg = KzgProcess()
-    try:
-        data = random.Random(2).randbytes(BLOB_DATA_BYTES)
-        encoded = encode_blobs(data)
-        assert await kzg.versioned_hashes(data) == blobs.hashes_of(encoded)
-        pid = kzg.pid
-        assert await kzg.sidecar(b"small", True) == blobs.prove(b"small", True)
-        assert await kzg.sidecar(b"small", False) == blobs.prove(b"small", False)
-        assert kzg.pid == pid
-    finally:
-        await kzg.aclose()
-    assert kzg.pid is None
+def test_the_process_computes_what_this_one_would() -> None:
+    data = random.Random(2).randbytes(BLOB_DATA_BYTES)
+    asked = [(kzg.COMMIT, data), (kzg.PROVE_BLOBS, b"small"), (kzg.PROVE_CELLS, b"small")]
+    source = b"".join(bytes([kind]) + len(d).to_bytes(4, "big") + d for kind, d in asked)
+    sink = io.BytesIO()
+    kzg.serve(io.BytesIO(source), sink)
+    told = io.BytesIO(sink.getvalue())
+    answers = [told.read(int.from_bytes(told.read(4), "big")) for _ in asked]
+    simple, celled = blobs.prove(b"small", False), blobs.prove(b"small", True)
+    assert told.read() == b""
+    assert answers == [
+        b"".join(blobs.commitments_of(encode_blobs(data))),
+        b"".join((*simple.commitments, *simple.proofs)),
+        b"".join((*celled.commitments, *celled.proofs)),
+    ]
 
 
-async def test_a_process_that_dies_is_an_error_once() -> None:
-    kzg = KzgProcess()
-    try:
-        wanted = await kzg.versioned_hashes(b"batch")
-        assert kzg.pid is not None
-        os.kill(kzg.pid, signal.SIGKILL)
-        with pytest.raises(KzgError, match="cannot be computed"):
-            await kzg.versioned_hashes(b"batch")
-        assert await kzg.versioned_hashes(b"batch") == wanted
-    finally:
-        await kzg.aclose()
+WORKER = """
+import sys
+read, write = sys.stdin.buffer.read, sys.stdout.buffer
+while head := read(5):
+    data = read(int.from_bytes(head[1:], "big"))
+    if data == b"die":
+        break
+    size = {b"nonsense": 47, b"endless": 1 << 31}.get(data, 48)
+    if data != b"hang":
+        write.write(size.to_bytes(4, "big") + bytes(min(size, 48)))
+        write.flush()
+"""
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[KzgProcess]:
+    """A process that does what a test asks of it, in the protocol of the real one."""
+    process = KzgProcess((sys.executable, "-c", WORKER))
+    yield process
+    await process.aclose()
+    assert process.pid is None
+
+
+@pytest.mark.parametrize("request_", [b"die", b"hang", b"endless"])
+async def test_a_process_that_fails_is_an_error_once(
+    worker: KzgProcess, request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = await worker.versioned_hashes(b"batch")
+    pid = worker.pid
+    monkeypatch.setattr(kzg, "REQUEST_TIMEOUT_S", 0.3)
+    with pytest.raises(KzgError, match="cannot be computed"):
+        await worker.versioned_hashes(request_)
+    monkeypatch.undo()
+    assert await worker.versioned_hashes(b"batch") == wanted
+    assert worker.pid != pid
+
+
+async def test_a_process_that_answers_nonsense_is_not_believed(worker: KzgProcess) -> None:
+    with pytest.raises(KzgError, match="answers nonsense"):
+        await worker.versioned_hashes(b"nonsense")
+
+
+async def test_requests_at_once_are_answered_in_turn(worker: KzgProcess) -> None:
+    found = await asyncio.gather(*(worker.versioned_hashes(b"%d" % i) for i in range(5)))
+    assert len(set(found)) == 1
+
+
+async def test_a_request_that_is_cancelled_leaves_no_answer_behind(worker: KzgProcess) -> None:
+    await worker.versioned_hashes(b"batch")
+    waiting = asyncio.create_task(worker.versioned_hashes(b"hang"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await worker.versioned_hashes(b"batch")
