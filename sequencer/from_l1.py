@@ -4,7 +4,8 @@ The L1 has every certified batch, so it alone says what was ordered, in which or
 height, and who is in the committee. It does not have the blocks: from which one a node goes on, it
 is told by any running node, with headers and a proof. Nobody is trusted with either: batches and
 proof carry the signatures of committees that are followed from the genesis on, and a committee of
-which the L1 knows has to be the same there, so keys that left the committee sign nothing here.
+which the L1 knows has to be the same there. Keys that left the committee cannot forge the log; those
+that left with the newest handover could forge the header it is bound to, which no block follows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,7 +92,8 @@ async def begin_from_l1(
 async def require_committees(
     client: "SettlementClient", store: "Store", genesis: "Genesis"
 ) -> None:
-    """`BootstrapError` unless the committees in a store are those that the contract has had.
+    """`BootstrapError` unless the committees in a store are those that the contract has had, up to
+    its present one.
 
     Keys that left a committee long ago can sign another past for somebody who looks at signatures
     alone; the contract remembers.
@@ -101,6 +103,12 @@ async def require_committees(
     while value := store.get(Table.EPOCHS, u64(genesis.committee.epoch + len(changes) + 1)):
         changes.append(EpochChange.decode(value))
     _require_same(changes, known)
+    epoch = genesis.committee.epoch + len(changes)
+    if max(known, default=epoch) > epoch:
+        raise BootstrapError(
+            f"it ends in epoch {epoch}, and the L1 is in epoch {max(known)} already: whoever signed "
+            "it may have left since; fetch a newer one"
+        )
 
 
 def _require_same(changes: Sequence[EpochChange], known: Mapping[int, bytes]) -> None:

@@ -228,6 +228,9 @@ async def test_a_snapshot_may_be_held_against_the_l1() -> None:
     change = chain.end_epoch(numbered(40_000))
     l1 = PostedL1(chain, closed(chain), [(closed(chain), change)])
     await require_committees(l1, chain.store, chain.genesis)  # type: ignore[arg-type]
+    early = grown(9)
+    with pytest.raises(BootstrapError, match="ends in epoch 0, and the L1 is in epoch 1"):
+        await require_committees(l1, early.store, early.genesis)  # type: ignore[arg-type]
     following = Committee(1, chain.genesis.committee.members)
     last = other.block_of([])
     forged = EpochChange(other.certify(last, following.digest), last, following)
