@@ -4,8 +4,9 @@ The L1 has every certified batch, so it alone says what was ordered, in which or
 height, and who is in the committee. It does not have the blocks: from which one a node goes on, it
 is told by any running node, with headers and a proof. Nobody is trusted with either: batches and
 proof carry the signatures of committees that are followed from the genesis on, and a committee of
-which the L1 knows has to be the same there. Keys that left the committee cannot forge the log; those
-that left with the newest handover could forge the header it is bound to, which no block follows.
+which the L1 knows has to be the same there. Keys that left the committee cannot forge the log. If
+they left since the newest batch, they could forge the header that it is bound to; nothing that the
+present committee orders follows such a header, so the node would stand still there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,8 +107,8 @@ async def require_committees(
     epoch = genesis.committee.epoch + len(changes)
     if max(known, default=epoch) > epoch:
         raise BootstrapError(
-            f"it ends in epoch {epoch}, and the L1 is in epoch {max(known)} already: whoever signed "
-            "it may have left since; fetch a newer one"
+            f"it ends in epoch {epoch}, and the L1 is in epoch {max(known)} already: whoever "
+            "signed it may have left since; fetch a newer one"
         )
 
 
