@@ -11,7 +11,8 @@ _SENTENCES: Final = {
     "show. To join with other keys, leave and exit first, or use another account",
     "StakeTooLow": "the stake is below the {min_stake} ether that this network asks for; give "
     "--stake {min_stake} or more",
-    "RegistryFull": "the registry has no room for another member; wait until somebody leaves",
+    "RegistryFull": "the registry has no room for another member; wait until somebody leaves, or, "
+    "where stakes decide, give more than the lowest of them",
     "IdentityUsed": "the identity of these keys was registered before, and counts once for ever; "
     "make new keys: sequencer keys new --dir NEW",
     "KeyUsed": "the BLS key was registered before, and counts once for ever; make another one: "
@@ -21,6 +22,8 @@ _SENTENCES: Final = {
     "InvalidBinding": "the contract does not believe that the BLS key is meant for this account, "
     "chain and L1: keys, account and genesis do not belong together",
     "InvalidKey": "the BLS key is no point of the right group; import the keys again",
+    "PrecompileFailed": "the BLS key is no point of the right group, or this L1 lacks the BLS "
+    "precompiles (EIP-2537, from Prague on)",
     "IdentityKey": "the BLS key is the point at infinity; make new keys",
     "AddressUsed": "another member is registered with the address {address}; give the one where "
     "others reach you: --address MULTIADDR",
