@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from consensus.committee import Committee
 from consensus.errors import InvalidMessage
 from consensus.rules import Rules
 from sequencer.batcher import Batcher
 from sequencer.messages import BatchCertificate
 from sequencer.settlement.batch import MAX_BATCH_BYTES, BatchHeader, decode_batch
 from sequencer.settlement.blobs import BLOBS, EITHER, MAX_BLOB_BATCH_BYTES, NO_BLOBS, blobs_digest
-from tests.sequencer.test_batcher import BINDING, RULES, World
+from tests.sequencer.test_batcher import BINDING, COMMITTEE, RULES, SIGNERS, World
 
 HASHES = [b"\x01" * 32, b"\x01" + b"\x02" * 31]
 
@@ -127,3 +128,21 @@ def test_a_batch_of_blobs_may_be_larger_than_calldata() -> None:
     assert len(decode_batch(data, MAX_BLOB_BATCH_BYTES)) == 5
     world.save()
     assert world.open(0).batch(1).data == data
+
+
+def test_a_batch_that_gets_a_new_header_keeps_its_blobs_or_still_waits_for_them() -> None:
+    world, second = blob_world(), Committee(1, COMMITTEE.members)
+    world.batchers[0].on_commitments(1, HASHES)
+    world.save()
+    for member, batcher in enumerate(world.batchers):
+        batcher.begin_epoch(second, member, SIGNERS[member])
+        batcher.on_contract_epoch(1, 1)
+        assert header_of(batcher).epoch == 1
+    committed, waiting = world.batchers[:2]
+    assert header_of(committed).blob_hashes == blobs_digest(HASHES)
+    assert waiting.take().broadcast == [], "nobody signs a header without its blobs"
+    for batcher in world.batchers[1:]:
+        batcher.on_commitments(1, HASHES)
+    world.exchange()
+    assert all(batcher.batch(1).certified for batcher in world.batchers)
+    assert len({batcher.batch(1).header for batcher in world.batchers}) == 1
