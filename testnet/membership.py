@@ -16,6 +16,9 @@ from sequencer.client import ClientError
 from sequencer.config import CONFIG_FILE, NodeConfig
 from sequencer.genesis import GENESIS_FILE
 from sequencer.keys import create_keys, show_keys
+from sequencer.settlement.client import SettlementError
+from sequencer.settlement.registry import Registry
+from testnet.audit import open_client
 from testnet.client import NodeClient
 from testnet.cluster import NodeProcess, NodeSpec, die_with_parent
 from testnet.contract import admit
@@ -200,7 +203,7 @@ async def wait_standing(
 async def leave(testnet: Testnet, name: str, tell: Tell) -> NodeProcess:
     """A member leaves; returns when an epoch without it is final, and its node is stopped."""
     node = testnet.cluster.find(name)
-    await take_leave(node, tell)
+    await take_leave(testnet, node, tell)
     await wait_follower(testnet, node, tell)
     await drain(testnet, node)
     await node.stop()
@@ -209,13 +212,29 @@ async def leave(testnet: Testnet, name: str, tell: Tell) -> NodeProcess:
     return node
 
 
-async def take_leave(node: NodeProcess, tell: Tell, wait: bool = True) -> None:
+async def take_leave(testnet: Testnet, node: NodeProcess, tell: Tell, wait: bool = True) -> None:
     """`sequencer leave`: unless not asked to `wait`, returns when the node may be stopped."""
     if not node.is_running:
         raise TestnetError(f"{node.spec.name} is down; bring it back first: testnet restart")
+    await _claim(testnet, node, tell)
     arguments = ["leave", "--json", "--wait" if wait else "--no-wait"]
     told = await sequencer(node.spec, arguments, _prefixed(node, tell))
     tell(f"{node.spec.name}: {json.loads(told)['next'].partition(': sequencer')[0]}")
+
+
+async def _claim(testnet: Testnet, node: NodeProcess, tell: Tell) -> None:
+    """A founder's account operates nothing before it has claimed its place: `sequencer join`."""
+    account = bytes.fromhex(show_keys(node.spec.directory)["l1_address"].removeprefix("0x"))
+    client = open_client(testnet)
+    try:
+        status = (await Registry(client).operator(account, await client.head())).status
+    except SettlementError as error:
+        raise TestnetError(f"the registry cannot be read: {error}") from None
+    finally:
+        await client.aclose()
+    if status == "none":
+        await sequencer(node.spec, ["join", "--json"])
+        tell(f"{node.spec.name}: has claimed its founder's place")
 
 
 async def wait_follower(testnet: Testnet, node: NodeProcess, tell: Tell) -> Standing:
@@ -245,7 +264,7 @@ async def drain(testnet: Testnet, node: NodeProcess) -> None:
 async def rotate(testnet: Testnet, name: str, tell: Tell) -> Standing:
     """A member takes another BLS key; returns when an epoch names that one."""
     node = testnet.cluster.find(name)
-    key = await rotate_key(node, tell)
+    key = await rotate_key(testnet, node, tell)
 
     def names_key(standing: Standing) -> bool:
         return standing.bls_key == key
@@ -253,8 +272,9 @@ async def rotate(testnet: Testnet, name: str, tell: Tell) -> Standing:
     return await wait_standing(testnet, node, names_key, tell, "votes with its old key")
 
 
-async def rotate_key(node: NodeProcess, tell: Tell) -> str:
+async def rotate_key(testnet: Testnet, node: NodeProcess, tell: Tell) -> str:
     """`sequencer rotate`: the new BLS key, in hex, once the L1 has it."""
+    await _claim(testnet, node, tell)
     told = json.loads(await sequencer(node.spec, ["rotate", "--json"], _prefixed(node, tell)))
     key: str = told["bls_key"]
     tell(f"{node.spec.name}: its next key is {key[:18]}.., from epoch {told['first_epoch']} on")

@@ -35,7 +35,7 @@ class Sampler:
         """A row per node, JSON-able; `states` says of some of them what their process does."""
         rows = list(await asyncio.gather(*(self._row(spec, states) for spec in self.specs)))
         seats = {(row["epoch"], row["seat"]): row["node"] for row in rows}
-        for row in rows:
+        for row in (row for row in rows if row["epoch"] is not None):
             for role in ("leader", "poster"):  # indices in the committee of the row's epoch
                 row[role] = seats.get((row["epoch"], row[role]), row[role])
         return rows
