@@ -69,6 +69,11 @@ class Watermarks:
             proposal.block.round if proposal is not None else 0,
         )
 
+    @property
+    def highest(self) -> int:
+        """The highest round that was signed for, whatever the kind."""
+        return max(self.voted, self.timeout, self.commit_vote, self.proposed)
+
     def merged(self, other: "Watermarks") -> "Watermarks":
         """What forbids all that either of them forbids."""
         if self.epoch != other.epoch:
@@ -106,19 +111,20 @@ class SafetyRecord:
         return cls(epoch, genesis_qc(chain_id))
 
     def raised(self, marks: "Watermarks") -> "SafetyRecord":
-        """This record, and nothing that `marks` cover will be signed; it is never lowered."""
+        """This record, and nothing will be signed up to the highest round that `marks` name.
+
+        Not by kind: the lock did not move with the marks. A timeout at or below a round that was
+        voted in could name a lower QC than the vote relied on; above it, the certificates that let
+        this member be there bring a QC that is high enough (L1, T2). Nothing is ever lowered.
+        """
         if marks.epoch < self.epoch:
             return self
-        voted, timeout, commit_vote = (
-            (max(marks.voted, marks.proposed), marks.timeout, marks.commit_vote)
-            if marks.epoch == self.epoch
-            else (EVERY_ROUND,) * 3
-        )
+        floor = marks.highest if marks.epoch == self.epoch else EVERY_ROUND
         return replace(
             self,
-            last_voted_round=max(self.last_voted_round, voted),
-            highest_timeout_round=max(self.highest_timeout_round, timeout),
-            last_commit_vote_round=max(self.last_commit_vote_round, commit_vote),
+            last_voted_round=max(self.last_voted_round, floor),
+            highest_timeout_round=max(self.highest_timeout_round, floor),
+            last_commit_vote_round=max(self.last_commit_vote_round, floor),
         )
 
     @property

@@ -16,6 +16,7 @@ from sequencer.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from consensus.safety import Watermarks
     from sequencer.guard import Protection
 
 
@@ -50,7 +51,7 @@ def export(file: Path, directory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(protection.dump(), nl=False)
         return
-    click.echo(f"wrote {file}: {_describe(protection)}")
+    click.echo(f"wrote {file}: these keys have signed {_describe(protection.marks)}")
     click.echo(f"never start {directory} again: what it signs from now on, the file does not know")
 
 
@@ -99,13 +100,9 @@ def import_(file: Path, directory: Path, as_json: bool) -> None:
     if as_json:
         print_json(asdict(marks))
         return
-    click.echo(f"these keys sign nothing up to {_describe(Protection(b'', identity, marks))}")
+    click.echo(f"these keys sign nothing {_describe(marks)}, or before")
     click.echo(f"next: sequencer start --dir {directory}")
 
 
-def _describe(protection: "Protection") -> str:
-    marks = protection.marks
-    return (
-        f"epoch {marks.epoch}: votes to round {max(marks.voted, marks.proposed)}, timeouts to "
-        f"{marks.timeout}, commit votes to {marks.commit_vote}"
-    )
+def _describe(marks: "Watermarks") -> str:
+    return f"up to round {marks.highest} of epoch {marks.epoch}"

@@ -346,34 +346,25 @@ def moved(marks: Watermarks, **fields: object) -> Safety:
     return mine
 
 
-def test_S1_watermarks_alone_forbid_what_was_signed_and_nothing_above() -> None:
-    marks = Watermarks(0, voted=2, timeout=0, commit_vote=1, proposed=2)
-    mine = moved(marks, high_qc=QC_ONE)
-    assert rule_of(mine.propose(TWO)) == "P1"
-    assert rule_of(mine.vote(TWO)) == "V1"
-    assert rule_of(mine.commit_vote(ONE, QC_ONE)) == "L1"
-    assert isinstance(mine.timeout(2, None), Timeout)
+@pytest.mark.parametrize("kind", ["voted", "timeout", "commit_vote", "proposed"])
+def test_S1_a_watermark_forbids_every_kind_up_to_it_and_nothing_above(kind: str) -> None:
+    mine = moved(Watermarks(0, **{kind: 2}), high_qc=QC_ONE)
+    answers = (mine.propose(TWO), mine.vote(TWO), mine.timeout(2, None))
+    assert [rule_of(answer) for answer in answers] == ["P1", "V1", "T1"]
     mine.observe_qc(QC_TWO)
+    assert isinstance(mine.commit_vote(TWO, QC_TWO), Refusal)
     assert isinstance(mine.propose(THREE), Proposal)
     assert isinstance(mine.vote(THREE), Vote)
-    assert isinstance(mine.commit_vote(TWO, QC_TWO), Refusal)  # timed out in round 2 above
     mine.observe_qc(QC_THREE)
     assert isinstance(mine.commit_vote(THREE, QC_THREE), CommitVote)
-
-
-def test_T1_at_a_watermark_without_its_timeout_nothing_is_signed() -> None:
-    mine = moved(Watermarks(0, timeout=3), high_qc=QC_TWO)
-    assert rule_of(mine.timeout(3, None)) == "T1"
-    assert rule_of(mine.vote(THREE)) == "T1"
-    assert not mine.changed
-    mine.observe_qc(QC_THREE)
     assert isinstance(mine.timeout(4, None), Timeout)
 
 
-def test_P1_a_proposal_that_moved_counts_as_a_vote() -> None:
-    mine = moved(Watermarks(0, proposed=1))
-    assert rule_of(mine.propose(ONE)) == "P1"
-    assert rule_of(mine.vote(ONE)) == "V1"
+def test_T2_a_timeout_that_would_name_a_lower_QC_than_the_vote_relied_on_is_refused() -> None:
+    """It voted in round 2 on the QC of round 1, moved, and comes to round 2 by a TC alone."""
+    mine = moved(Watermarks(0, voted=2), high_tc=FOUR.tc(1))
+    assert mine.record.round == 2
+    assert rule_of(mine.timeout(2, None)) == "T1"
 
 
 def test_S1_watermarks_of_a_later_epoch_forbid_this_one() -> None:
@@ -387,7 +378,8 @@ def test_S1_watermarks_of_a_later_epoch_forbid_this_one() -> None:
 def test_S1_watermarks_of_an_earlier_epoch_and_lower_ones_change_nothing() -> None:
     record = replace(SafetyRecord.initial(CHAIN, 4), last_voted_round=5, highest_timeout_round=6)
     assert record.raised(Watermarks(3, 9, 9, 9, 9)) == record
-    assert record.raised(Watermarks(4, 4, 5, 0, 5)) == record
+    raised = record.raised(Watermarks(4, voted=4))
+    assert (raised.last_voted_round, raised.highest_timeout_round) == (5, 6)
 
 
 def test_S1_the_watermarks_of_a_record_are_what_was_signed() -> None:

@@ -57,14 +57,14 @@ def test_a_member_moves_and_signs_nothing_that_it_signed(tmp_path: Path) -> None
     old = member(tmp_path / "old")
     has_signed(old, last_voted_round=12, highest_timeout_round=11)
     text = good("keys", "guard", "export", tmp_path / "moved.json", "--dir", old)
-    assert "votes to round 12, timeouts to 11" in text
+    assert "signed up to round 12 of epoch 0" in text
     assert "never start" in text
     (old / "data").rename(tmp_path / "lost")
     with pytest.raises(ConfigError, match="guard import"):
         started(old)
     text = good("keys", "guard", "import", tmp_path / "moved.json", "--dir", old)
-    assert "sign nothing up to epoch 0: votes to round 12" in text
-    assert (started(old).last_voted_round, started(old).highest_timeout_round) == (12, 11)
+    assert "sign nothing up to round 12 of epoch 0" in text
+    assert (started(old).last_voted_round, started(old).highest_timeout_round) == (12, 12)
 
 
 def test_what_was_imported_can_be_taken_further(tmp_path: Path) -> None:

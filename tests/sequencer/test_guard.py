@@ -105,17 +105,17 @@ def test_with_a_protection_a_member_starts_on_empty_data_and_signs_nothing_cover
     assert record.epoch == 0
     assert record.last_voted_round == record.highest_timeout_round == EVERY_ROUND
     later = SafetyRecord.initial(CHAIN, 2).raised(SIGNED)
-    assert (later.last_voted_round, later.highest_timeout_round) == (9, 5)
+    assert (later.last_voted_round, later.highest_timeout_round) == (9, 9)
 
 
 def test_a_protection_raises_a_record_that_is_there_and_never_lowers_it(home: Path) -> None:
     store = with_record(
-        replace(SafetyRecord.initial(CHAIN, 2), last_voted_round=3, highest_timeout_round=8)
+        replace(SafetyRecord.initial(CHAIN, 2), last_voted_round=3, highest_timeout_round=12)
     )
     import_protection(home, Protection(CHAIN, ME, SIGNED), ME)
     require_memory(home, CHAIN, store, False)
     record = record_in(store)
-    assert (record.last_voted_round, record.highest_timeout_round) == (9, 8)
+    assert (record.last_voted_round, record.highest_timeout_round) == (9, 12)
 
 
 def test_a_second_import_never_lowers_the_first(home: Path) -> None:
