@@ -136,7 +136,6 @@ class PosterRunner:
         self._kept: dict[bytes, bytes] = {}
         self._data = data
         self._sidecars = Sidecars(client, prover)
-        self._calldata_kept: tuple[Job, bool, bytes] = (0, False, b"")
         self.machine = Poster(
             settings or PosterSettings(),
             chain_id=chain_id,
@@ -285,11 +284,7 @@ class PosterRunner:
         return batch
 
     def _calldata(self, job: Job, in_blobs: bool = False) -> bytes:
-        if self._calldata_kept[:2] != (job, in_blobs):
-            self._calldata_kept = (job, in_blobs, self._crafted(job, in_blobs))
-        return self._calldata_kept[2]
-
-    def _crafted(self, job: Job, in_blobs: bool) -> bytes:
+        """Made anew each time: the header of a batch changes with the contract's epoch."""
         if isinstance(job, Upkeep):
             return self._upkeep(job)
         batch = self._batch(job)

@@ -160,12 +160,13 @@ def with_blobs(plain: CertifiedBatch) -> CertifiedBatch:
     return replace(plain, header=header.encode())
 
 
-def posting(data: str, prover: BlobProver | None = None) -> tuple[SimulatedL1, PosterRunner]:
+def posting(
+    data: str, prover: BlobProver | None = None, port: MemoryPort | None = None
+) -> tuple[SimulatedL1, PosterRunner]:
     l1 = SimulatedL1(Random(1), CONTRACT)
-    port = MemoryPort([with_blobs(batch(1))])
     runner = PosterRunner(
         SimulatedClient(l1, Random(2)),
-        port,
+        port or MemoryPort([with_blobs(batch(1))]),
         SimulatedAccount(l1, b"\x01" * 20),
         CONTRACT,
         chain_id=CHAIN,
@@ -222,6 +223,17 @@ async def test_without_proofs_either_goes_into_calldata_and_blobs_wait() -> None
     assert await posted(l1, runner) == []
     prover.broken = False
     assert await posted(l1, runner) == [1]
+
+
+@pytest.mark.parametrize("data", [CALLDATA, BLOBS])
+async def test_a_batch_that_got_another_header_is_posted_with_that_one(data: str) -> None:
+    right = with_blobs(batch(1))
+    refused = replace(BatchHeader.decode(right.header), previous_log_root=b"\x09" * 32)
+    port = MemoryPort([replace(right, header=refused.encode())])
+    l1, runner = posting(data, StubProver(), port)
+    assert await posted(l1, runner, 2) == []
+    port.batches[0] = right
+    assert len(await posted(l1, runner, 8)) == 1
 
 
 async def test_blobs_that_lost_their_place_to_another_member_are_cancelled() -> None:
