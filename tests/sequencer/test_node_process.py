@@ -38,9 +38,13 @@ def member(place: Path) -> tuple[Path, str]:
     home, ports = place / "node", [free_port(), free_port()]
     create_keys(home, PASSWORD, light=True)
     public = public_keys(load_keys(home, PASSWORD))
-    parts = (public.identity, public.bls_key, public.possession)
-    address = f"/ip4/127.0.0.1/tcp/{ports[0]}"
-    founder = GenesisMember("one", *map(bytes.fromhex, parts), address)
+    founder = GenesisMember(
+        "one",
+        bytes.fromhex(public.identity),
+        bytes.fromhex(public.bls_key),
+        bytes.fromhex(public.possession),
+        f"/ip4/127.0.0.1/tcp/{ports[0]}",
+    )
     (place / "genesis.json").write_text(Genesis.create("one", [founder], Rules()).dump())
     listen, rpc = (f"127.0.0.1:{port}" for port in ports)
     where = ("--listen", listen, "--rpc", rpc)
@@ -64,8 +68,8 @@ def start(home: Path) -> "subprocess.Popen[str]":
 def running(home: Path, url: str) -> Iterator[SyncSequencerClient]:
     """A node that serves clients, and is stopped in the end."""
     process = start(home)
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         assert process.stdout.readline().startswith("ready "), (home / "log").read_text()
         with SyncSequencerClient([url]) as client:
             yield client
