@@ -71,6 +71,7 @@ LIVE_MUTANTS = (
         "E5",
         "laggards get no answer",
         (Edit("consensus.reminder:Reminder.answer", "if member != self._me and", "if False and"),),
+        seeds=(19, 79),
     ),
     Mutant(
         "Y1",
@@ -83,12 +84,14 @@ LIVE_MUTANTS = (
             ),
         ),
         setting=_SHORT_REPLIES,
+        seeds=(256, 245),
     ),
     Mutant(
         "Y1",
         "there is no way back from sync",
         (Edit(f"{_FETCHER}.end_sync", "self.syncing = False", "pass"),),
         setting=_SHORT_REPLIES,
+        seeds=(256, 261),
     ),
     Mutant(
         "T3",
@@ -99,6 +102,7 @@ LIVE_MUTANTS = (
         "T4",
         "collections are offered to nobody",
         (Edit(f"{_POOL}.offer_to", "if digests:", "if False:"),),
+        seeds=(19, 79),
     ),
     Mutant(
         "Q3",

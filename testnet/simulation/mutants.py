@@ -42,7 +42,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(20, 27, 32),
+        seeds=(6,),
     ),
     Mutant(
         "V2",
@@ -375,7 +375,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(24, 39, 42),
+        seeds=(43,),
     ),
     Mutant(
         "L1",
