@@ -30,7 +30,7 @@ from testnet.errors import TestnetError
 def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
     """Run whole nodes and their posters on a simulated L1 that does everything an L1 can do.
 
-    The seed draws crashes of nodes and posters, and an L1 that stalls, reorganises, becomes
+    The seed draws crashes of nodes and posters, committees that change, and an L1 that stalls, reorganises, becomes
     expensive, loses requests and answers. Then all heals: every committed entry has to become
     final on the L1, once, and the log derived from the L1 has to be the committed one. Exit code 1
     if a seed broke a rule.
@@ -58,7 +58,8 @@ def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     print(
         f"{len(outcomes):,} seeds, {sum(o.transactions for o in outcomes):,} transactions in "
-        f"{sum(o.batches for o in outcomes):,} batches, final on the L1 and derived from it"
+        f"{sum(o.batches for o in outcomes):,} batches and {sum(o.epochs for o in outcomes):,} "
+        "changes of the committee, final on the L1 and derived from it"
     )
     print("faults: " + ", ".join(f"{count:,} {name}" for name, count in faults.most_common()))
     broken = sum(outcome.violation is not None for outcome in outcomes)

@@ -233,6 +233,12 @@ class Place:
 
         self.world.clock.after(delay_ms, deliver)
 
+    def poke(self) -> None:
+        """Something beside the node has something for it."""
+        process = self.process
+        if process is not None:
+            self._guarded(lambda: process.wake(self.instant()))
+
     def _hear(self, event: NetworkEvent) -> None:
         process = self.process
         if process is not None:

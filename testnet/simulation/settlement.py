@@ -1,5 +1,7 @@
 """Whole nodes on a simulated L1: ordering, certifying, posting and deriving under faults of all.
 
+Committees change: members are registered, leave and come back, the posters see to the upkeep.
+
 A seed draws what a run is: the network's weather, crashes of nodes and of posters (also between a
 save and what it covers, and around every request), and an L1 that stalls, reorganises, becomes
 expensive, drops and delays transactions, and is seen through endpoints that lose requests and
@@ -7,36 +9,34 @@ answers, lag, and go away. Everything above the L1's seam is what a node runs in
 all heals, and from outside it is checked that
 
     every committed entry becomes final on the L1 within a bound
-    the L1 holds every batch once, in order
+    the L1 holds every batch once, in order, and every handover; its committee is who is registered
     nobody calls something posted or final that is not
     the log derived from the L1 alone is the committed log, byte for byte
 """
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
+from consensus.committee import Member
 from consensus.rules import Rules
 from net.simulated import Conditions
-from sequencer.settlement import abi, registry_abi
 from sequencer.settlement import derive as derivation
 from sequencer.settlement.blobs import DATA_MODES, Sidecar
 from sequencer.settlement.client import SendAnswer
 from sequencer.settlement.derive import DerivedLog, PostedLog
-from sequencer.settlement.encoding import SIGNATURE_BYTES
 from sequencer.settlement.poster_events import PosterSettings
 from sequencer.settlement.poster_runner import PosterRunner
 from sequencer.settling import Settling
 from sequencer.store.seam import StoreError
-from testnet.l1 import simulated
 from testnet.l1.simulated import SimulatedAccount, SimulatedL1
 from testnet.l1.simulated_client import ClientFaults, SimulatedBeacon, SimulatedClient
 from testnet.simulation.checkers import Violation, require
 from testnet.simulation.crypto import StubProver
 from testnet.simulation.place import Place
+from testnet.simulation.posting import run_sync, stub_signatures
 from testnet.simulation.process import Crashed, NodeProcess, shared_decoding
 from testnet.simulation.scenario import (
     POINTS,
@@ -51,7 +51,9 @@ from testnet.simulation.scenario import (
 from testnet.simulation.trace import Trace
 from testnet.simulation.world import Setup, World
 
-NODES = 4
+NODES = 5
+FOUNDERS = 4
+"""The others follow, until they are elected. No committee is smaller: one member may be dead."""
 L1_CHAIN_ID = 1
 CONTRACT = bytes(20)
 FAULTS_MS = 40_000
@@ -62,10 +64,7 @@ HEAL_BLOCKS = 90
 """Bound of progress after healing: what restarts, higher fees and finality take at most ..."""
 HEAL_BLOCKS_PER_BATCH = 8
 """... and a batch whose first poster is dead, with its takeover."""
-STUBBED = ("expand_signature", "compress_signature")
 SPIKE_FEES = (1, 10**9, 3 * 10**9, 40 * 10**9, 10**12)
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -84,35 +83,9 @@ class Outcome:
     violation: tuple[str, str] | None
     transactions: int
     batches: int
+    epochs: int
     healed_blocks: int
     faults: Counter[str]
-
-
-@contextmanager
-def stub_signatures() -> Iterator[None]:
-    """Stub signatures are no points of a curve: in calldata they stand as they are, padded."""
-    rooms = [vars(module) for module in (abi, registry_abi, derivation, simulated)]
-    originals = [dict(room) for room in rooms]
-    for room in rooms:
-        if "expand_signature" in room:
-            room["expand_signature"] = lambda signature: signature.ljust(SIGNATURE_BYTES, b"\0")
-        if "compress_signature" in room:
-            room["compress_signature"] = lambda expanded: expanded[:96]
-    try:
-        yield
-    finally:
-        for room, original in zip(rooms, originals, strict=True):
-            room.update({name: original[name] for name in STUBBED if name in original})
-
-
-def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never really waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("something waits for what is not the simulated L1")
 
 
 class FragileClient(SimulatedClient):
@@ -161,6 +134,9 @@ class PostingPlace:
         process = self._place.process
         if not isinstance(process, NodeProcess):
             return
+        pending = self._run.l1.final().pending
+        if pending is not None and not self.faults.down:
+            self._place.see(pending)
         try:
             if self._process is not process:
                 self._start(process)
@@ -171,20 +147,24 @@ class PostingPlace:
             self._place.arm("now", 1, self._random.choice((1, 300, 5_000)))
             return
         self._check_claims()
+        self._place.poke()
 
     def _start(self, process: NodeProcess) -> None:
         place, world = self._place, self._run.world
         batcher = process.node.batcher
         assert batcher is not None
-        self.settling = Settling(batcher, place.disk, world.chain_id, NODES, place.index)
+        node = process.node
+        size = node.committee.size
+        self.settling = settling = Settling(batcher, place.disk, world.chain_id, size, node.me)
+        node.on_epoch = lambda change: settling.begin_epoch(node.committee.size, node.me)
         self.runner = self.settling.runner = PosterRunner(
             self.client,
             self.settling,
             SimulatedAccount(self._run.l1, bytes([place.index + 1]) * 20),
             CONTRACT,
             chain_id=world.chain_id,
-            committee_index=place.index,
-            committee_size=NODES,
+            committee_index=settling.member,
+            committee_size=settling.size,
             clock_ms=lambda: place.instant().monotonic_ms,
             settings=self._run.settings,
             data=self._run.data,
@@ -248,9 +228,14 @@ class SettlementRun:
             batch_max_blocks=random.choice((2, 500)),
         )
         self.data = random.choice(DATA_MODES)
-        self.world = World(Setup(seed=seed, nodes=NODES, rules=rules, data=self.data), trace)
+        founders = tuple(range(FOUNDERS))
+        setup = Setup(seed=seed, nodes=NODES, founders=founders, rules=rules, data=self.data)
+        self.world = World(setup, trace)
         self.l1 = SimulatedL1(
-            Random(f"l1 {seed}"), CONTRACT, finality_depth=random.choice((4, 4, 8))
+            Random(f"l1 {seed}"),
+            CONTRACT,
+            finality_depth=random.choice((4, 4, 8)),
+            committee=self.world.committee,
         )
         self.posters = [
             PostingPlace(self, place, Random(f"poster {seed}/{place.index}"))
@@ -268,8 +253,27 @@ class SettlementRun:
         self.l1.mine()
         numbers = [batch.number for block in self.l1.chain for batch in block.accepted]
         require(numbers == list(range(1, len(numbers) + 1)), "once", "batches {}", numbers[-3:])
+        epochs = [change.committee.epoch for block in self.l1.chain for change in block.handovers]
+        require(epochs == list(range(1, len(epochs) + 1)), "once", "handovers {}", epochs[-3:])
+        self._elect()
         late = self.random.random() < self.faults.level
         self.world.clock.after(BLOCK_MS * (3 if late else 1), self._mine)
+
+    def _elect(self) -> None:
+        """What is pending in a final block stays: the world knows the next committee from there."""
+        pending, registry = self.l1.final().pending, self.world.registry
+        if pending is None or pending.epoch <= registry.newest:
+            return
+        places = {signer.identity: place for place, signer in enumerate(registry.signers)}
+        elected = registry.elect([places[member.identity] for member in pending.members])
+        assert elected == pending
+
+    def _change_members(self) -> None:
+        """Somebody joins or leaves, or all change their places."""
+        places = self.random.sample(range(NODES), self.random.choice((FOUNDERS, NODES)))
+        signers = [self.world.registry.signers[place] for place in places]
+        self.l1.members = tuple(Member(signer.identity, signer.bls_key) for signer in signers)
+        self.world.note("L1", f"registered: {places}")
 
     def _poll(self, poster: PostingPlace) -> None:
         poster.poll()
@@ -284,6 +288,8 @@ class SettlementRun:
             world.schedule(random.randint(0, FAULTS_MS), submit)
         for at, action in self._node_faults():
             world.schedule(at, action)
+        for _ in range(random.choice((0, 1, 3))):
+            world.clock.at(random.randint(0, FAULTS_MS), self._change_members)
         for _ in range(int(self.faults.level * random.choice((5, 20, 60)))):
             world.clock.at(random.randint(0, FAULTS_MS), self._break_l1)
 
@@ -374,7 +380,9 @@ class SettlementRun:
         return [self.posters[index] for index in self.world.live]
 
     def _is_done(self) -> bool:
-        return all(poster.is_done for poster in self._live())
+        head = self.l1.final()
+        kept_up = head.committee is not None and head.committee.members == self.l1.members
+        return kept_up and all(poster.is_done for poster in self._live())
 
     def _state(self) -> list[dict[str, Any]]:
         return [poster.settling.status() for poster in self._live() if poster.settling]
@@ -424,4 +432,5 @@ def run_seed(seed: int, trace: Trace | None = None) -> Outcome:
             violation = type(broken).__name__, str(broken)
     world = run.world
     faults = world.faults + world.network.counts + run.faults.counts
-    return Outcome(seed, violation, world.log.transactions, world.log.batches, healed, faults)
+    log, epochs = world.log, world.registry.newest
+    return Outcome(seed, violation, log.transactions, log.batches, epochs, healed, faults)

@@ -170,6 +170,9 @@ async def test_after_all_that_the_log_on_the_l1_is_what_was_submitted(place: Bat
     await place.submit(size=100)
     await place.until_posted()
     await place.until(final)
-    assert await place.mined() == len(await place.senders()), "paid for more than the batches"
+    # What was saved and never sent may be in the pool, as far as the poster knows after its
+    # restart: its nonce is used up by an empty transaction. No other is paid for in vain.
+    cancelled = 1
+    assert await place.mined() == len(await place.senders()) + cancelled
     derived = await derive_log(place.testnet)
     assert sorted(e.transaction for e in derived.entries) == sorted(place.submitted)
