@@ -21,6 +21,7 @@ from random import Random
 from typing import Any
 
 from consensus.committee import Member
+from consensus.epochs import EpochChange
 from consensus.rules import Rules
 from net.simulated import Conditions
 from sequencer.settlement import derive as derivation
@@ -156,7 +157,13 @@ class PostingPlace:
         node = process.node
         size = node.committee.size
         self.settling = settling = Settling(batcher, place.disk, world.chain_id, size, node.me)
-        node.on_epoch = lambda change: settling.begin_epoch(node.committee.size, node.me)
+        told = node.on_epoch
+
+        def on_epoch(change: EpochChange) -> None:
+            told(change)
+            settling.begin_epoch(node.committee.size, node.me)
+
+        node.on_epoch = on_epoch
         self.runner = self.settling.runner = PosterRunner(
             self.client,
             self.settling,
