@@ -21,7 +21,7 @@ of the first block above the base.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from consensus.bls import Crypto
 from consensus.codec import u64
@@ -29,6 +29,7 @@ from consensus.committee import Committee
 from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
 from consensus.lightclient import verify_commit_proof
+from consensus.rules import Rules
 from consensus.safety import SafetyRecord
 from consensus.types import Block, CommitProof, genesis_block
 from sequencer.batch_votes import BatchVotes
@@ -53,11 +54,35 @@ from sequencer.store.seam import Store, StoreError, WriteBatch
 from sequencer.stored_batch import StoredBatch, put_batches
 
 if TYPE_CHECKING:
-    from sequencer.genesis import Genesis
+    from sequencer.genesis import L1Settings
 
 MAX_BLOCKS_ABOVE_BASE: Final = 1 << 17
 """Blocks with collections at most: an idle chain makes as many in two weeks."""
 HEIGHTS_DROPPED_AT_ONCE: Final = 4_096
+
+
+class Origin(Protocol):
+    """What of a genesis everything is proved from."""
+
+    @property
+    def chain_id(self) -> bytes:
+        """32 bytes."""
+        ...
+
+    @property
+    def committee(self) -> Committee:
+        """The first one."""
+        ...
+
+    @property
+    def rules(self) -> Rules:
+        """The limits of the chain."""
+        ...
+
+    @property
+    def l1(self) -> "L1Settings | None":
+        """Where batches are posted."""
+        ...
 
 
 class BootstrapError(Exception):
@@ -86,7 +111,7 @@ class Bootstrap:
     """Takes the parts in their order and writes them into an empty store, which is not to be used
     before `finish`. Every method raises `BootstrapError`."""
 
-    def __init__(self, store: Store, genesis: "Genesis", crypto: Crypto) -> None:
+    def __init__(self, store: Store, genesis: Origin, crypto: Crypto) -> None:
         self._store = store
         self._genesis = genesis
         self._rules = genesis.rules
@@ -367,7 +392,7 @@ class Bootstrap:
         return found
 
 
-def _binding(genesis: "Genesis") -> Binding | None:
+def _binding(genesis: Origin) -> Binding | None:
     l1 = genesis.l1
     return None if l1 is None else Binding(genesis.chain_id, l1.chain_id, l1.contract, l1.data)
 

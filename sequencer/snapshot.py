@@ -29,7 +29,7 @@ from consensus.codec import decode_whole, u64
 from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
 from consensus.types import Block, CommitProof
-from sequencer.bootstrap import MAX_BLOCKS_ABOVE_BASE, Began, Bootstrap, BootstrapError
+from sequencer.bootstrap import MAX_BLOCKS_ABOVE_BASE, Began, Bootstrap, BootstrapError, Origin
 from sequencer.collection import Collection
 from sequencer.history import Base
 from sequencer.ledger import Head
@@ -41,7 +41,6 @@ from sequencer.stored_batch import StoredBatch
 
 if TYPE_CHECKING:
     from consensus.rules import Rules
-    from sequencer.genesis import Genesis
 
 MAGIC: Final = b"dseq/snapshot/1\0"
 MAX_SNAPSHOT_BYTES: Final = 64 << 30
@@ -296,7 +295,7 @@ def _note(contents: Contents, kind: Kind, data: bytes) -> None:
 def load(
     file: BinaryIO,
     store: Store,
-    genesis: "Genesis",
+    genesis: Origin,
     crypto: Crypto,
     oldest_ms: int,
     progress: Progress = lambda read: None,

@@ -15,6 +15,7 @@ from testnet.scenarios.expectations import (
 from testnet.scenarios.vocabulary import (
     LEADER,
     NEXT_LEADER,
+    BeginWithSnapshot,
     ClockJump,
     Crash,
     CrashAll,
@@ -257,6 +258,14 @@ LATECOMERS: Final = (
     .at(0, Crash(3), Wipe(3))
     .submit(200, over=3_000, to=(0, 1, 2))
     .at(5_000, Restart(3))
+    .expect(all_commit(200, within=5_000))
+    .at(10_000)
+    .submit(20, to=3)
+    .expect(all_commit(220, within=4_000)),
+    Scenario("a fresh node begins with a snapshot")
+    .at(0, Crash(3), Wipe(3))
+    .submit(200, over=3_000, to=(0, 1, 2))
+    .at(5_000, BeginWithSnapshot(3, source=1), Restart(3))
     .expect(all_commit(200, within=5_000))
     .at(10_000)
     .submit(20, to=3)

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ from testnet.scenarios.adjustable_clock import move_clock
 from testnet.scenarios.record import ScenarioFailed
 from testnet.scenarios.vocabulary import (
     Action,
+    BeginWithSnapshot,
     ClockJump,
     Crash,
     CrashAll,
@@ -71,6 +73,8 @@ class Hands:
                 self._full.discard(node)
             case Wipe(node):
                 self._wipe(nodes[node])
+            case BeginWithSnapshot(node, source):
+                await self._begin_with_snapshot(nodes[node].spec, nodes[source].spec)
             case _:
                 await self._disturb_links_or_l1(action)
 
@@ -127,6 +131,23 @@ class Hands:
             store.close()
         shutil.rmtree(data)
         (node.spec.directory / KEYS_DIRECTORY / SIGNED_FILE).unlink()
+
+    async def _begin_with_snapshot(self, node: NodeSpec, source: NodeSpec) -> None:
+        file = node.directory / "snapshot.bin"
+        await _sequencer("snapshot", "create", str(file), "--dir", str(source.directory))
+        await _sequencer("snapshot", "restore", str(file), "--dir", str(node.directory))
+        file.unlink()
+
+
+async def _sequencer(*arguments: str) -> None:
+    """Run the `sequencer` command; TestnetError with what it says if it does not end well."""
+    command = (sys.executable, "-m", "sequencer.cli", *arguments)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    if process.returncode != 0:
+        raise TestnetError(f"sequencer {' '.join(arguments)}: {said.decode().strip()}")
 
 
 def _fill_disk(node: NodeProcess) -> None:

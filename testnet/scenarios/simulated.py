@@ -19,6 +19,7 @@ from testnet.scenarios.vocabulary import (
     LEADER,
     NEXT_LEADER,
     Action,
+    BeginWithSnapshot,
     ClockJump,
     Crash,
     DiskFreed,
@@ -35,6 +36,7 @@ from testnet.scenarios.vocabulary import (
     Wipe,
 )
 from testnet.simulation.checkers import LogChecker, Violation, require
+from testnet.simulation.history import begin_with_snapshot
 from testnet.simulation.process import PausedProcess, Process, shared_decoding
 from testnet.simulation.trace import Trace
 from testnet.simulation.world import Setup, World
@@ -209,6 +211,8 @@ class SimulatedRun:
                 world.places[self._resolve(node)].disk.make_room()
             case Wipe(node):
                 self._wipe(self._resolve(node))
+            case BeginWithSnapshot(node, source):
+                self._begin_with_snapshot(self._resolve(node), self._resolve(source))
             case SlowLinks(node, delay_ms):
                 self._slow(str(self._resolve(node)), delay_ms)
             case Crash(node) | Restart(node) | ClockJump(node):
@@ -229,6 +233,14 @@ class SimulatedRun:
         require(signed is None, "S1", "node {} has signed something and is wiped", node)
         place.disk = MemoryStore(world.chain_id)
         place.head = genesis_block(world.chain_id)
+
+    def _begin_with_snapshot(self, node: int, source: int) -> None:
+        """What the snapshot holds below its base counts as applied by the node, as it stands."""
+        world = self.world
+        base = begin_with_snapshot(world, world.places[node], world.places[source])
+        for height in range(1, base.height + 1):
+            world.log.on_applied(node, height, *world.log.at(height))
+        require(world.log.at(base.height)[1] == base.log_root, "C1", "a base with another log")
 
     def _slow(self, node: str, delay_ms: int) -> None:
         network, peers = self.world.network, self.world.peers

@@ -35,6 +35,7 @@ __all__ = [
     "REAL",
     "SIMULATED",
     "Action",
+    "BeginWithSnapshot",
     "ClockJump",
     "Crash",
     "CrashAll",
@@ -122,6 +123,14 @@ class Wipe:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginWithSnapshot:
+    """A node that is down and has no data is given a snapshot of another one's log."""
+
+    node: int
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class SlowLinks:
     """Everything from and to a node takes `delay_ms` longer, each way."""
 
@@ -155,6 +164,7 @@ Action = (
     | DiskFull
     | DiskFreed
     | Wipe
+    | BeginWithSnapshot
     | SlowLinks
     | L1Stalls
     | L1Resumes

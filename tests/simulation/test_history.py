@@ -1,16 +1,10 @@
 """Nodes that begin with a snapshot, and nodes that forget: the checkers see no difference."""
 
-import io
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from consensus.rules import Rules
-from sequencer import snapshot
-from sequencer.genesis import L1Settings
 from sequencer.history import Retention, windows
-from sequencer.store.memory import MemoryStore
+from testnet.simulation.history import begin_with_snapshot
 from testnet.simulation.place import Place
 from testnet.simulation.scenario import Elect, Submit
 from testnet.simulation.world import Setup, World
@@ -39,25 +33,6 @@ def load(world: World, until_ms: int) -> None:
         world.schedule(at, Submit(node, 3, step % 4 == 3))
 
 
-def begin_with_snapshot(world: World, place: Place, source: Place) -> int:
-    """Give a node that is down the log of another one; the height of its base."""
-    genesis: Any = SimpleNamespace(
-        chain_id=world.chain_id,
-        committee=world.committee,
-        rules=RULES,
-        l1=L1Settings(1, bytes(20), 0),
-    )
-    file = io.BytesIO()
-    snapshot.create(source.disk, world.chain_id, RULES, file)
-    place.disk = MemoryStore(world.chain_id)
-    file.seek(0)
-    began = snapshot.load(file, place.disk, genesis, world.crypto, 0)
-    base = source.node.ledger.block(began.base.height)
-    assert base is not None
-    place.head = base
-    return began.base.height
-
-
 def prune(place: Place) -> None:
     place.node.ledger.retention = Retention(windows(RULES))
 
@@ -68,7 +43,7 @@ def test_a_node_begins_with_a_snapshot_and_becomes_a_member(seed: int) -> None:
     load(world, 4_000)
     world.run(5_000)
     late = world.places[4]
-    base = begin_with_snapshot(world, late, world.places[seed % 4])
+    base = begin_with_snapshot(world, late, world.places[seed % 4]).height
     assert base > 0
     late.start()
     load(world, 1_500)
