@@ -73,7 +73,7 @@ async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
                 spelled = f", L1 {l1}" if job.stop_l1_after_s is not None else ""
                 with progress.stage(f"{rate:,.0f} transactions/s{spelled}") as stage:
                     with _stopped_l1(testnet, l1 == STOPPED):
-                        point = await _measure(job, testnet, rate, seconds, base)
+                        point = await _measure(job, testnet, rate, seconds, base, len(points))
                     points.append(point | {"l1": l1})
                     stage.note(
                         f"committed {point['committed_per_s']:,.0f}/s, "
@@ -131,7 +131,7 @@ def _cpu_by_room(testnet: Testnet) -> dict[str, float]:
 
 
 async def _measure(
-    job: Bench, testnet: Testnet, rate: float, seconds: float, base: floor.Floor
+    job: Bench, testnet: Testnet, rate: float, seconds: float, base: floor.Floor, seed: int
 ) -> dict[str, Any]:
     running = [node for node in testnet.cluster.nodes if node.is_running]
     offer = Offer(
@@ -140,7 +140,7 @@ async def _measure(
         seconds=seconds,
         warmup_s=job.warmup_s,
         transaction_bytes=job.transaction_bytes,
-        seed=int(rate),
+        seed=seed,  # the same transactions a second time would be duplicates
         probe_every=max(1, int(rate / PROBES_PER_S)),
     )
     pids = {node.spec.name: node.pid for node in running}
