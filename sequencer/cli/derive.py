@@ -71,7 +71,7 @@ def derive(
     genesis = load_genesis(genesis_file)
     client, source = _source(genesis, l1_url)
     try:
-        with _progress() as progress:
+        with derivation_progress() as progress:
             found = asyncio.run(
                 _derive(client, source, beacon or l1_url, out, check, final, progress)
             )
@@ -141,7 +141,7 @@ def _told(end: "LogEnd") -> dict[str, Any]:
 
 
 @contextmanager
-def _progress() -> "Iterator[Progress | None]":
+def derivation_progress() -> "Iterator[Progress | None]":
     """A progress bar over L1 blocks where somebody looks at it."""
     if not sys.stderr.isatty():
         yield None

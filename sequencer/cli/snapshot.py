@@ -218,6 +218,7 @@ async def _derive(
     store: "Store", genesis: "Genesis", l1_url: str, beacon: str, node_url: str
 ) -> "Began":
     from consensus.bls import BlsCrypto
+    from sequencer.cli.derive import derivation_progress
     from sequencer.client import SequencerClient
     from sequencer.from_l1 import Sources, begin_from_l1
     from sequencer.settlement.beacon import BeaconClient
@@ -228,7 +229,8 @@ async def _derive(
             assert genesis.l1 is not None
             await client.check(genesis.l1.chain_id, genesis.chain_id)
             sources = Sources(client, BeaconClient(beacon), node)
-            return await begin_from_l1(sources, store, genesis, BlsCrypto())
+            with derivation_progress() as progress:
+                return await begin_from_l1(sources, store, genesis, BlsCrypto(), progress)
     finally:
         await client.aclose()
 
