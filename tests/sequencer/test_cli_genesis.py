@@ -95,11 +95,15 @@ async def test_the_contract_is_deployed_and_belongs_to_the_genesis(tmp_path: Pat
     arguments = ("--genesis", file, "--l1", l1.url, "--dir", tmp_path / "n0")
     try:
         before = Genesis.load(file)
+        refused = await asyncio.to_thread(run, "genesis", "deploy", *arguments, "--data", "blobs")
+        assert refused.exit_code == 2
+        assert "takes no blobs" in refused.stderr
         result = await asyncio.to_thread(run, "genesis", "deploy", *arguments)
         assert result.exit_code == 0, result.output
         genesis = Genesis.load(file)
         assert genesis.chain_id == before.chain_id
         assert genesis.l1 is not None
+        assert genesis.l1.data == "calldata"
         client = EthereumClient(l1.url, genesis.l1.contract, genesis.l1.deploy_block)
         await client.check(genesis.l1.chain_id, genesis.chain_id)
         states = [(await _check_funds(client, tmp_path / name))[0].state for name in ("n0", "n1")]
@@ -150,6 +154,20 @@ def test_what_makes_a_deployment_useless_is_said_before_it_is_paid_for(
     )
     assert result.exit_code == 2
     assert reason in result.stderr
+
+
+def test_batches_that_only_blobs_carry_are_not_deployed_for_calldata(tmp_path: Path) -> None:
+    found(tmp_path)
+    public = tmp_path / "n0" / "keys" / "public.json"
+    file = tmp_path / "large.json"
+    member = f"n0={public}@/ip4/127.0.0.1/tcp/9000"
+    rule = ("--rule", "batch_max_bytes=761852")
+    made = run("genesis", "new", "--name", "large", "--out", file, "--member", member, *rule)
+    assert made.exit_code == 0, made.output
+    arguments = ("--genesis", file, "--l1", "http://127.0.0.1:1", "--dir", tmp_path / "n0")
+    result = run("genesis", "deploy", *arguments, "--data", "either")
+    assert result.exit_code == 2
+    assert 'l1.data has to be "blobs"' in result.stderr
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
