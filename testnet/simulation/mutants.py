@@ -417,6 +417,7 @@ SAFETY_MUTANTS = (
                 "False",
             ),
         ),
+        seeds=(6, 9),
     ),
     Mutant(
         "S1",
@@ -428,6 +429,7 @@ SAFETY_MUTANTS = (
                 "high_tc = None if reader.optional(TimeoutCertificate.read) else None",
             ),
         ),
+        seeds=(2, 3),
     ),
 )
 MUTANTS = (*SAFETY_MUTANTS, *LIVE_MUTANTS)
