@@ -240,7 +240,10 @@ class Settling:
     def _upkeep(self) -> str | None:
         """The upkeep that is due or under way, and how far it is."""
         found = self.runner.machine.upkeep() if self.runner else None
-        return f"{found[0]}: {found[1].value}" if found else None
+        if found is None:
+            return None
+        job, stage = found
+        return f"{job}: {'due' if stage is Stage.CERTIFIED else stage.value}"
 
     def header(self, number: int) -> BatchHeader | None:
         """The header of a closed batch."""

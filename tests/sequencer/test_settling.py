@@ -1,9 +1,14 @@
 """What a node remembers of the L1, and what it tells about its batches."""
 
 import logging
+from random import Random
 
 import pytest
 
+from consensus.codec import u64
+from consensus.committee import Committee
+from consensus.epochs import EpochChange
+from consensus.types import CommitCertificate, genesis_block
 from sequencer.messages import BatchVote
 from sequencer.settlement.poster_events import (
     Alarm,
@@ -14,10 +19,15 @@ from sequencer.settlement.poster_events import (
     StageChanged,
     Unposted,
 )
+from sequencer.settlement.poster_runner import PosterRunner
 from sequencer.settlement.schedule import posting_order
 from sequencer.settling import Settling
 from sequencer.store.memory import MemoryStore
-from tests.sequencer.test_batcher import CHAIN, World
+from sequencer.store.schema import Table
+from sequencer.store.seam import WriteBatch
+from testnet.l1.simulated import SimulatedAccount, SimulatedL1
+from testnet.l1.simulated_client import SimulatedClient
+from tests.sequencer.test_batcher import CHAIN, COMMITTEE, SIGNERS, World
 
 
 def settled(batches: int = 3) -> tuple[World, Settling]:
@@ -185,3 +195,72 @@ def test_a_late_certificate_closes_the_gap() -> None:
             world.batchers[0].on_vote(sender, vote, 0)
     world.save()
     assert settling.latest_certified() == 2
+
+
+def test_what_ended_an_epoch_is_found_on_the_disk() -> None:
+    world, settling = settled()
+    assert settling.handover(0) is None
+    last = genesis_block(CHAIN)
+    certificate = CommitCertificate(0, 0, 0, last.id, COMMITTEE.digest, b"\x0f", b"s" * 96)
+    members = Committee(1, COMMITTEE.members[:3])
+    change = EpochChange(certificate, last, members)
+    writes = WriteBatch()
+    writes.put(Table.EPOCHS, u64(1), change.encode())
+    world.stores[0].save(writes)
+    assert settling.handover(0) == certificate
+    assert settling.handover(1) is None
+
+
+def test_the_contracts_next_epoch_gives_unposted_batches_new_heads_and_wakes_the_node() -> None:
+    world, settling = settled()
+    woken = []
+    settling.wake = lambda: woken.append(True)
+    world.batchers[0].begin_epoch(Committee(1, COMMITTEE.members), 0, SIGNERS[0])
+    settling.on_contract(1, 2)
+    assert woken
+    assert [settling.header_epoch(number) for number in (1, 2, 3, 4)] == [0, 1, 1, None]
+    assert settling.latest_certified() == 1
+    assert settling.certified(2) is None
+    settling.begin_epoch(7, None)
+    assert (settling.size, settling.member) == (7, -1)
+
+
+def test_what_the_contract_has_counts_as_certified() -> None:
+    """Its certificate may be gone: the L1 has it."""
+    world = World()
+    for step in range(2):
+        world.block(10_000 * step + 1_000, b"x%d" % step)
+        world.block(10_000 * step + 3_000)
+    world.save()
+    settling = Settling(world.batchers[0], world.stores[0], CHAIN, 4, 0)
+    assert settling.latest_certified() == 0
+    settling.on_contract(0, 2)
+    assert settling.latest_certified() == 1
+
+
+async def test_status_says_what_the_contract_waits_for() -> None:
+    _, settling = settled()
+    assert settling.status()["contract_epoch"] is None
+    l1 = SimulatedL1(Random(1), bytes(20), committee=COMMITTEE)
+    l1.members = COMMITTEE.members[:3]
+    settling.runner = PosterRunner(
+        SimulatedClient(l1, Random(1)),
+        settling,
+        SimulatedAccount(l1, b"\x01" * 20),
+        bytes(20),
+        chain_id=CHAIN,
+        committee_index=-1,
+        committee_size=4,
+        clock_ms=lambda: 0,
+    )
+    await settling.runner.poll_once()
+    status = settling.status()
+    assert (status["contract_epoch"], status["pending_epoch"]) == (0, None)
+    assert status["upkeep"] == "snapshot for epoch 1: due"
+    settling.begin_epoch(1, 0)
+    await settling.runner.poll_once()
+    assert settling.status()["upkeep"] == "snapshot for epoch 1: sent"
+    l1.mine()
+    await settling.runner.poll_once()
+    status = settling.status()
+    assert (status["pending_epoch"], status["upkeep"]) == (1, None)
