@@ -66,14 +66,14 @@ def max_batch_bytes(data: str) -> int:
 
 
 def blob_count(size: int) -> int:
-    """How many blobs carry a batch of `size` bytes."""
+    """How many blobs carry `size` bytes.  Raises ValueError for none, and for what six do not."""
+    if not 1 <= size <= MAX_BLOB_BATCH_BYTES:
+        raise ValueError(f"{MAX_BLOBS} blobs carry 1 to {MAX_BLOB_BATCH_BYTES} bytes")
     return -(-(LENGTH_BYTES + size) // BLOB_DATA_BYTES)
 
 
 def encode_blobs(data: bytes) -> tuple[bytes, ...]:
-    """The blobs that carry `data`.  Raises ValueError if it is empty or fits no six blobs."""
-    if not 1 <= len(data) <= MAX_BLOB_BATCH_BYTES:
-        raise ValueError(f"{MAX_BLOBS} blobs carry 1 to {MAX_BLOB_BATCH_BYTES} bytes")
+    """The blobs that carry `data`.  Raises ValueError as `blob_count`."""
     count = blob_count(len(data))
     payload = len(data).to_bytes(LENGTH_BYTES, "big") + data
     payload = payload.ljust(count * BLOB_DATA_BYTES, b"\0")

@@ -23,6 +23,7 @@ from sequencer.settlement.blobs import (
     MAX_BLOB_BATCH_BYTES,
     MAX_BLOBS,
     Sidecar,
+    blob_count,
     commitments_of,
     encode_blobs,
     prove,
@@ -90,7 +91,7 @@ class KzgProcess:
             self._process = None
 
     async def _ask(self, kind: int, data: bytes) -> tuple[bytes, ...]:
-        expected = _points(kind, len(encode_blobs(data)))
+        expected = _points(kind, blob_count(len(data)))
         async with self._lock:
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
