@@ -37,12 +37,17 @@ class Elections:
             budgets.append(total - (2 * total // 3 + 1) - lost)
         return budgets
 
+    @property
+    def unseeing(self) -> tuple[int, ...]:
+        """Who attests nothing while the epochs change."""
+        return self.blind if self.latecomer is None else (*self.blind, self.latecomer)
+
     def fitting(self, rules: Rules, weights: Sequence[int]) -> Rules:
         """Ep2: attestations have to count for as long as it takes until everybody has led."""
         if len(self.committees) == 1:
             return rules
         cycle = max(sum(weights[place] for place in members) for members in self.committees)
-        window = max(rules.digest_window_heights, cycle)
+        window = max(rules.digest_window_heights, 2 * cycle)
         return replace(rules, digest_window_heights=window)
 
     def bearable(

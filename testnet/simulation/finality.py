@@ -85,7 +85,10 @@ class Finality:
 
     def is_certified(self, qc: QuorumCertificate) -> bool:
         """Whether somebody could have made it."""
-        return self.certified.get((qc.epoch, qc.round)) == qc.block_id or self.is_root(qc)
+        if self.certified.get((qc.epoch, qc.round)) == qc.block_id:
+            return True
+        block = self.blocks.get(qc.block_id)
+        return block is not None and self.is_root(root_qc(qc.epoch, block))
 
     def is_final(self, block: Block) -> bool:
         """Whether a block or one on top of it is final."""

@@ -95,11 +95,13 @@ class Place:
             self._fall()
             return
         self._set_alarm()
-        world.clock.after(READ_REGISTRY_MS, self._read_registry, self.process)
+        world.clock.after(READ_REGISTRY_MS, self._read_registry, self._boot_ms)
 
-    def _read_registry(self, life: Process) -> None:
+    def _read_registry(self, boot_ms: int) -> None:
         """After a start a node finds again what it had seen before."""
-        if self.process is life:
+        if self.paused:
+            self.world.clock.after(READ_REGISTRY_MS, self._read_registry, boot_ms)
+        elif self._boot_ms == boot_ms:
             for committee in list(self.seen):
                 self._tell(committee)
 

@@ -127,9 +127,9 @@ def draw_plan(
     elif most:
         adversary = random.choice(sorted(ADVERSARIES))
     members = random.sample(range(count), count)
-    blind = elections.blind
-    faulty = elections.bearable(members, weights, blind)[:most]
-    dead = elections.bearable(members, weights, (*blind, *faulty))
+    unseeing = elections.unseeing
+    faulty = elections.bearable(members, weights, unseeing)[:most]
+    dead = elections.bearable(members, weights, (*unseeing, *faulty))
     dead = dead[: random.choice((0, 0, count))]
     draw = FaultDraw(random, count, heal_ms)
     skewed = random.random() < 0.5
