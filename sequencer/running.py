@@ -12,6 +12,7 @@ from sequencer.collection import transaction_id
 from sequencer.config import NodeConfig
 from sequencer.ethereum_hash import ethereum_hash, is_ethereum_envelope
 from sequencer.genesis import Genesis
+from sequencer.history import Pruned
 from sequencer.ledger import AppliedBlock
 from sequencer.node import Node
 from sequencer.observe import Observer
@@ -294,10 +295,16 @@ class RunningNode:
     # ------------------------------------------------------------------ settlement
 
     def batch(self, number: int) -> dict[str, Any] | None:
-        """A closed batch, with its certificate and its L1 transaction as far as there are."""
+        """A closed batch, with its certificate and its L1 transaction as far as there are.
+
+        `Pruned` for one that is below what this node keeps.
+        """
         if self.settling is None or number < 1:
             return None
         described = self.settling.describe(number)
+        batcher = self.node.batcher
+        if described is None and batcher is not None and number <= batcher.last_closed:
+            raise Pruned(f"batch {number} holds nothing that this node keeps")
         if described is not None:
             signers = bytes.fromhex(described["signers"][2:])
             committee = self.node.epochs.committee_of(described["epoch"])

@@ -74,6 +74,7 @@ def examine(directory: Path) -> Iterator[Finding]:
         yield _check_port("listen", config.network.address)
         yield _check_port("rpc", config.rpc.address)
     if genesis is not None and config is not None:
+        yield _check_history(genesis, config)
         yield from _check_peers(genesis, directory)
         yield from asyncio.run(_check_l1(genesis, config, directory))
 
@@ -99,6 +100,19 @@ def _load_config(directory: Path) -> "tuple[NodeConfig | None, Finding]":
     except ConfigError as error:
         return None, Finding("node.toml", BAD, str(error))
     return config, Finding("node.toml", GOOD, f"node {config.name}")
+
+
+def _check_history(genesis: "Genesis", config: "NodeConfig") -> Finding:
+    heights = config.history.heights
+    if heights is None:
+        return Finding("history", GOOD, "the whole log is kept")
+    if genesis.l1 is not None and not config.l1.url:
+        sentence = "without l1.url nothing is known to be final, so nothing of the log is forgotten"
+        return Finding("history", WARNING, f"history.keep is {heights}, but {sentence}")
+    wrong = config.violations(genesis.rules)
+    if wrong:
+        return Finding("history", BAD, "; ".join(wrong))
+    return Finding("history", GOOD, f"the newest {heights} heights are kept")
 
 
 def _check_keys(directory: Path, genesis: "Genesis | None") -> Finding:

@@ -15,7 +15,7 @@ from sequencer.ledger import Ledger
 from sequencer.store.lmdb import LmdbStore
 from tests.sequencer import certified_chain
 from tests.sequencer.certified_chain import CertifiedChain, genesis_with, numbered
-from tests.sequencer.commands import good, wrong
+from tests.sequencer.commands import good, run, wrong
 
 HEIGHTS = 70
 
@@ -159,3 +159,21 @@ def test_without_a_log_there_is_nothing_to_make_one_of(tmp_path: Path) -> None:
     file = tmp_path / "snapshot.bin"
     assert "no log yet" in wrong(2, "snapshot", "create", file, "--dir", tmp_path)
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("keep", "state", "sentence"),
+    [
+        ('"all"', "ok", "the whole log is kept"),
+        ("500", "warning", "nothing is known to be final"),
+    ],
+)
+def test_the_doctor_says_what_is_kept(node: Path, keep: str, state: str, sentence: str) -> None:
+    directory = node.parent / "new"
+    good("init", "--genesis", node / "genesis.json", "--dir", directory)
+    toml = (directory / "node.toml").read_text()
+    (directory / "node.toml").write_text(toml.replace('keep = "all"', f"keep = {keep}"))
+    findings = orjson.loads(run("doctor", "--dir", directory, "--json").stdout)
+    found = next(finding for finding in findings if finding["subject"] == "history")
+    assert found["state"] == state
+    assert sentence in found["sentence"]

@@ -19,7 +19,7 @@ from sequencer.guard import (
     require_memory,
 )
 from sequencer.store.memory import MemoryStore
-from sequencer.store.schema import META_SAFETY, Table
+from sequencer.store.schema import META_FIRST_RECORD, META_SAFETY, Table
 from sequencer.store.seam import WriteBatch
 
 CHAIN, OTHER = b"c" * 32, b"o" * 32
@@ -176,3 +176,22 @@ def test_no_json_is_no_protection_file(tmp_path: Path) -> None:
     (tmp_path / "moved.json").write_bytes(b"\xff{")
     with pytest.raises(ConfigError, match="is no protection file"):
         Protection.load(tmp_path / "moved.json")
+
+
+def test_a_log_that_begins_above_the_genesis_has_a_first_record_of_its_own(home: Path) -> None:
+    store, first = MemoryStore(CHAIN), replace(SafetyRecord.initial(CHAIN), epoch=3)
+    writes = WriteBatch()
+    writes.put(Table.META, META_FIRST_RECORD, first.encode())
+    store.save(writes)
+    require_memory(home, CHAIN, store, False)
+    assert store.get(Table.META, META_SAFETY) == first.encode()
+
+
+def test_a_snapshot_is_no_memory_of_what_was_signed(home: Path) -> None:
+    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    store = MemoryStore(CHAIN)
+    writes = WriteBatch()
+    writes.put(Table.META, META_FIRST_RECORD, SafetyRecord.initial(CHAIN).encode())
+    store.save(writes)
+    with pytest.raises(ConfigError, match="may vote twice"):
+        require_memory(home, CHAIN, store, False)
