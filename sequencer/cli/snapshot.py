@@ -269,6 +269,7 @@ def _load(source: str, store: "Store", genesis: "Genesis", oldest_ms: int) -> "B
 @contextmanager
 def _opened(source: str) -> Iterator[BinaryIO]:
     """A file, or what a URL answers, to be read front to back."""
+    from urllib.error import HTTPError
     from urllib.request import urlopen
 
     if not source.startswith(("http://", "https://")):
@@ -279,6 +280,8 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         with urlopen(source, timeout=FETCH_TIMEOUT_S) as answer:
             yield answer
     except (OSError, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         raise CommandError(f"cannot fetch {source}: {error}; try again") from None
 
 

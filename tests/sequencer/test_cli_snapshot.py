@@ -17,7 +17,7 @@ from tests.sequencer import certified_chain
 from tests.sequencer.certified_chain import CertifiedChain, genesis_with, numbered
 from tests.sequencer.commands import good, run, wrong
 
-HEIGHTS = 70
+HEIGHTS = 30
 
 
 @pytest.fixture
