@@ -67,7 +67,7 @@ async def bench(job: Bench, progress: Progress) -> dict[str, Any]:
     async with launch(job.plan, progress, _sampled_command) as testnet:
         if job.crashed:
             testnet.cluster.nodes[-1].kill()
-        points = []
+        points: list[dict[str, Any]] = []
         for rate in job.rates:
             for l1, seconds in job.windows():
                 spelled = f", L1 {l1}" if job.stop_l1_after_s is not None else ""

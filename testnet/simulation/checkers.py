@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
-
 EPOCH_WORD = slice(4 * 32, 5 * 32)
 """Where the header of a batch names its epoch."""
 
