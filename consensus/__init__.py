@@ -75,6 +75,20 @@ Counting (`aggregator`)
   Q3  Only rounds within a bounded window are stored.
 Leaders (`committee`)
   Ld1 The leader is a function of (committee, round) alone, weighted by stake.
+Epochs (`epochs`, `committer`, `ordering`; the node's hand-over)
+  Ep1 The committee of an epoch is a snapshot in the L1 registry that is final there.
+  Ep2 A leader that has seen the next one attests it (epoch, committee digest) in its blocks. The
+      epoch ends with the first block in whose chain a quorum attests one digest: the newest word
+      of each author within `digest_window_heights` counts. So the end follows from ancestors
+      alone, and no rule asks the L1 anything. A committee that waits is work (T4).
+  Ep3 Above the last block only empty blocks are proposed, and commit votes on them name the last
+      block and the next committee's digest. The first certificate that does ends the epoch; it is
+      the root of the next. C2 may commit the last block, but ends no epoch, and commits nothing
+      above. The next epoch begins when all of the one before is in the log.
+  Ep4 (epoch, round) rises lexicographically: a new epoch begins in the round after its root, with
+      watermarks of its own, saved before anything of it is said. Who speaks in an older epoch is
+      told how it ended, who speaks in a newer one is asked; such ends in a row prove a committee.
+  Ep5 Who is no member signs nothing and asks for ranges; a new member syncs first, leads later.
 Sync (`catchup`, `fetcher`, `server`)
   Y1  A member can always fall back to sync and return by itself.
   Y2  Signers of a QC hold the block; everybody is tried; ranges are bounded and believed only
@@ -87,5 +101,5 @@ same round and block are taken to say the same, and only verified bytes count or
 Those inside a block may be others: the quorum behind the block vouches that there are good ones.
 A proposal enters the tree only on a known parent and at its height, so that no leader fills the
 tree with blocks that no commit ever clears (Q3).
-One epoch for now: `epoch` is in every signature, `next_committee` in every commit vote (zero).
+The author's signature over a block covers its attestation, so there is none of its own (Ep2).
 """

@@ -69,7 +69,7 @@ class Catchup:
             self._out.send(to, request)
 
     def follow(self, now: int) -> None:
-        """Of somebody who hears no proposals: ask one after the other for what is newer."""
+        """Ep5: whoever hears no proposals asks one after the other for what is newer."""
         if now >= self.follow_at:
             self.follow_at = now + self._follow_ms
             self._fetcher.start_sync(now)

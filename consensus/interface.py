@@ -45,7 +45,7 @@ class Payload(Protocol):
         ...
 
     def next_committee(self) -> bytes | None:
-        """Ep2: digest of the next epoch's committee, once that is final in the registry."""
+        """Ep1, Ep2: digest of the next epoch's committee, once that is final in the registry."""
         ...
 
     def block_wanted_at(self) -> int | None:

@@ -209,6 +209,8 @@ class Replica:
     def tick(self, now: Instant) -> None:
         """Time has passed: timers, proposals, requests to repeat."""
         self._now = now
+        if self.ended is not None:
+            return
         if self.me is None:
             self.catchup.follow(self._clock)
         elif self.pacemaker.expired(self._clock):
@@ -224,6 +226,8 @@ class Replica:
     def collections_arrived(self, now: Instant) -> None:
         """The payload holds more than before: vote or propose if that was what was missing."""
         self._now = now
+        if self.ended is not None:
+            return
         self._proposals.try_vote(self.round, self._now)
         self._advance()
 
