@@ -167,6 +167,8 @@ def _next_step(
     operator: Operator, state: "OperatorState", block: int, epoch: int, first: int, held: bool
 ) -> str:
     start = f"sequencer start --dir {operator.directory}"
+    if not operator.node_has_l1:
+        start = f"set l1.url in {operator.directory / 'node.toml'}, else it cannot post; {start}"
     if held:
         return f"it is in the committee of epoch {epoch}; keep it running: {start}"
     when = f"from L1 block {state.active_at} on (now {block})" if state.active_at > block else "now"

@@ -78,6 +78,13 @@ class Operator:
     wallet: "Wallet | None"
     progress: Progress
 
+    @property
+    def node_has_l1(self) -> bool:
+        """Whether the node itself is told of an L1."""
+        from sequencer.config import NodeConfig
+
+        return bool(NodeConfig.load(self.directory).l1.url)
+
     async def state(self) -> "OperatorState":
         """What the registry says of this account at the head."""
         return await self.registry.operator(self.account, await self.client.head())

@@ -55,13 +55,14 @@ def member(place: Path) -> tuple[Path, str]:
 
 
 def start(home: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "sequencer.cli", "start", "--dir", str(home)],
-        env=os.environ | {"SEQUENCER_PASSWORD": PASSWORD},
-        stdout=subprocess.PIPE,
-        stderr=(home / "log").open("w"),
-        text=True,
-    )
+    with (home / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sequencer.cli", "start", "--dir", str(home)],
+            env=os.environ | {"SEQUENCER_PASSWORD": PASSWORD},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
 
 
 @contextmanager
@@ -98,8 +99,8 @@ def test_a_second_process_with_the_same_keys_stops_and_no_log_has_a_secret(
         text = settings.read_text().replace(url.removeprefix("http://"), "127.0.0.1:0")
         listen = next(line for line in text.splitlines() if line.startswith("listen"))
         settings.write_text(text.replace(listen, 'listen = "127.0.0.1:0"', 1))
-        second = start(copy)
-        assert second.wait(READY_WITHIN_S) == 1
+        with start(copy) as second:
+            assert second.wait(READY_WITHIN_S) == 1
         said = (copy / "log").read_text()
         assert "another process runs with these keys at 127.0.0.1:" in said
         assert client.call("seq_status")["ready"]
