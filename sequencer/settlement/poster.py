@@ -70,7 +70,10 @@ from sequencer.settlement.poster_watch import Alarms, L1Watch, Progress
 
 TAKEN = ("AlreadyPosted", "AlreadyAdvanced", "SnapshotPending")
 """Refusals that say that somebody else's transaction does it, or has done it."""
-UNTIMELY = ("NotNext", "WrongEpoch", "NothingPending", "EpochTooYoung", "NothingChanged")
+UNTIMELY = (
+    *("NotNext", "WrongEpoch", "NothingPending"),
+    *("EpochTooYoung", "NothingChanged", "TooFewMembers"),
+)
 """Refusals that the next L1 block may take back: the pending state is ahead of what we saw."""
 CANCEL_GAS = 21_000
 MAX_VERSIONS = 16
@@ -194,7 +197,8 @@ class Poster:
     # a view
 
     def _on_view(self, view: L1View) -> None:
-        if self._view is not None and view.next_number > self._view.next_number:
+        before = self._view
+        if before and (view.next_number, view.epoch) > (before.next_number, before.epoch):
             self._alarms.clear("post")
         self._view = view
         self._alarms.clear(L1_ALARM)

@@ -356,10 +356,14 @@ class PosterRunner:
         try:
             sidecar = await self._sidecar(action.job, version)
             if raw is None:
-                raw = self._signed(action.job, action.nonce, version, sidecar).raw
+                signed = self._signed(action.job, action.nonce, version, sidecar)
+                if signed.tx_hash != version.tx_hash:  # the batch has another header since
+                    raise SettlementError("what was sent cannot be made again")
+                raw = signed.raw
         except (SettlementError, ValueError) as error:
-            answer = SendAnswer(SendOutcome.REJECTED, str(error))
-            return Answered(action.version.tx_hash, answer)
+            # It may be in the pool since it was sent; a dearer version comes in time.
+            answer = SendAnswer(SendOutcome.UNREACHABLE, str(error))
+            return Answered(version.tx_hash, answer)
         return Answered(version.tx_hash, await self._client.send(raw, sidecar))
 
     def _signed(

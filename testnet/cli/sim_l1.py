@@ -30,10 +30,10 @@ from testnet.errors import TestnetError
 def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
     """Run whole nodes and their posters on a simulated L1 that does everything an L1 can do.
 
-    The seed draws crashes of nodes and posters, committees that change, and an L1 that stalls, reorganises, becomes
-    expensive, loses requests and answers. Then all heals: every committed entry has to become
-    final on the L1, once, and the log derived from the L1 has to be the committed one. Exit code 1
-    if a seed broke a rule.
+    The seed draws crashes of nodes and posters, committees that change, and an L1 that stalls,
+    reorganises, becomes expensive, loses requests and answers. Then all heals: every committed
+    entry has to become final on the L1, once, and the log derived from the L1 has to be the
+    committed one. Exit code 1 if a seed broke a rule.
 
     \b
     Example:  testnet sim-l1 --seeds 0-199

@@ -186,6 +186,30 @@ def test_a_batch_that_is_certified_too_late_goes_under_a_new_head() -> None:
     assert {member.heads[3] for member in world.members} == {1}
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_batch_in_flight_that_gets_a_new_head_is_posted_under_that(restart: bool) -> None:
+    world = World(seed=3)
+    changed(world)
+    world.closed = world.certified = 1
+    world.ends[0] = 1
+    world.l1.stalled = True
+    for _ in range(3):
+        world.tick()  # on its way under its old head
+    assert len(world.l1.pool) == 1
+    world.l1.lose_pool()
+    world.l1.stalled = False
+    head = world.l1.head
+    head.committee, head.pending = Committee(1, OTHERS), None
+    head.contract = replace(head.contract, epoch=1)
+    if restart:
+        for member in world.members:
+            member.start()
+    for _ in range(3 * HEAL_BLOCKS_PER_BATCH):
+        world.tick()
+    assert world.l1.final().contract.next_number == 2
+    assert {member.heads[1] for member in world.members} == {1}
+
+
 @pytest.mark.parametrize("job", [SNAPSHOT, HANDOVER])
 def test_upkeep_of_a_dead_member_is_taken_over(job: Upkeep) -> None:
     world = World(seed=7)
