@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from consensus.committee import Committee
 from net.libp2p.identity import parse_multiaddr, peer_id_from_public_key
 from net.transport import PeerId
-from sequencer.settlement.client import SettlementError
+from sequencer.settlement.client import L1Block, SettlementError
 from sequencer.settlement.registry import ContractReader, OperatorState, RegisteredMember, Registry
 from sequencer.standing import NOT_REGISTERED
 
@@ -46,11 +46,27 @@ class RegistryView:
     own: OperatorState = NOT_REGISTERED
 
 
-async def read_registry(client: "EthereumClient", account: bytes) -> RegistryView:
-    """The registry as it is now, for the operator `account` (20 bytes); `SettlementError` where
-    the L1 does not answer well."""
+class RegistryReader:
+    """Reads the registry for the operator `account` (20 bytes), anew with every L1 block."""
+
+    def __init__(self, client: "EthereumClient", account: bytes) -> None:
+        self._client = client
+        self._account = account
+        self._seen: tuple[tuple[L1Block, L1Block], RegistryView] | None = None
+
+    async def read(self) -> RegistryView:
+        """The registry as it is now; `SettlementError` where the L1 does not answer well."""
+        head, final = await self._client.head(), await self._client.finalized()
+        if self._seen is None or self._seen[0] != (head, final):
+            view = await _read(self._client, self._account, head, final)
+            self._seen = (head, final), view
+        return self._seen[1]
+
+
+async def _read(
+    client: "EthereumClient", account: bytes, head: L1Block, final: L1Block
+) -> RegistryView:
     registry = Registry(client)
-    head, final = await client.head(), await client.finalized()
     state = await client.contract_state(head)
     pending = None
     if final.number >= client.deploy_block:

@@ -34,9 +34,9 @@ from sequencer.node import Node
 from sequencer.observe import Observer, set_up_logging
 from sequencer.registry_watch import (
     REGISTRY_ALARM,
+    RegistryReader,
     RegistryView,
     find_own_address,
-    read_registry,
     watch_registry,
 )
 from sequencer.running import RunningNode
@@ -315,7 +315,7 @@ class Runtime:
         assert settling is not None
         try:
             await watch_registry(
-                partial(read_registry, client, l1_address(self._keys.l1_key)),
+                RegistryReader(client, l1_address(self._keys.l1_key)).read,
                 lambda view: self._guarded(partial(self._on_registry, view)),
                 partial(settling.alarm, REGISTRY_ALARM),
                 self._config.l1.poll_ms / 1000,
