@@ -6,12 +6,17 @@ but the genesis, and from the disks of nodes that have stopped.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 
+from consensus.bls import BlsCrypto
+from consensus.codec import u64
+from consensus.epochs import EpochChange, follow
+from consensus.errors import InvalidMessage
 from sequencer.genesis import GENESIS_FILE, Genesis
 from sequencer.ledger import Ledger
 from sequencer.receipt import InvalidReceipt, verify_receipt
@@ -22,6 +27,8 @@ from sequencer.settlement.client import SettlementError
 from sequencer.settlement.derive import DerivationError, PostedLog, derive_batches
 from sequencer.settlement.ethereum import EthereumClient
 from sequencer.store.lmdb import LmdbStore
+from sequencer.store.schema import Table
+from testnet.client import NodeClient
 from testnet.cluster import NodeSpec
 from testnet.errors import TestnetError
 from testnet.l1 import L1LaunchError
@@ -46,6 +53,22 @@ class Derived:
     posted_bytes: int
     gas: int
     blobs: int
+    batches_of: Mapping[int, int]
+    """Batches by the epoch whose committee signed them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """An epoch of a log: its members in order, its heights, how many entries it ordered.
+
+    The last epoch goes on; `last_height` is where the log ends.
+    """
+
+    epoch: int
+    members: tuple[bytes, ...]
+    first_height: int
+    last_height: int
+    entries: int
 
 
 def open_client(testnet: Testnet) -> EthereumClient:
@@ -127,6 +150,7 @@ async def derive_log(testnet: Testnet) -> Derived:
     client = open_client(testnet)
     entries: list[LogEntry] = []
     batches = posted_bytes = gas = blobs = 0
+    batches_of: Counter[int] = Counter()
     beacon = BeaconClient(testnet.l1.url)
     posters: set[str] = set()
     try:
@@ -135,6 +159,7 @@ async def derive_log(testnet: Testnet) -> Derived:
         async for batch in derive_batches(client, source, until=until, blobs=beacon):
             entries.extend(batch.entries)
             batches += 1
+            batches_of[batch.header.epoch] += 1
             receipt = await rpc(
                 testnet.l1.url, "eth_getTransactionReceipt", ["0x" + batch.place.tx_hash.hex()]
             )
@@ -147,7 +172,7 @@ async def derive_log(testnet: Testnet) -> Derived:
     finally:
         await client.aclose()
         await beacon.aclose()
-    return Derived(entries, batches, len(posters), posted_bytes, gas, blobs)
+    return Derived(entries, batches, len(posters), posted_bytes, gas, blobs, batches_of)
 
 
 async def verify_receipts(testnet: Testnet, accepted: Sequence[Accepted]) -> int:
@@ -159,7 +184,7 @@ async def verify_receipts(testnet: Testnet, accepted: Sequence[Accepted]) -> int
     step = max(1, len(accepted) // RECEIPTS_CHECKED)
     chosen = list(accepted)[::step]
     for number, item in enumerate(chosen):
-        client = testnet.clients[number % len(testnet.clients)]
+        client = _asked(testnet, number)
         receipt = await client.api.receipt(item.id)
         if receipt is None:
             raise TestnetError(f"{client.url} has no receipt of transaction {item.id.hex()}")
@@ -174,12 +199,19 @@ async def verify_receipts(testnet: Testnet, accepted: Sequence[Accepted]) -> int
     return len(chosen)
 
 
+def _asked(testnet: Testnet, number: int) -> NodeClient:
+    """The nodes that run are asked in turns."""
+    nodes = zip(testnet.cluster.nodes, testnet.clients, strict=True)
+    running = [client for node, client in nodes if node.is_running]
+    return running[number % len(running)]
+
+
 async def _check_ethereum_receipt(testnet: Testnet, number: int, item: Accepted) -> None:
     """What web3.py asks after sending."""
     from eth_hash.auto import keccak
     from hexbytes import HexBytes
 
-    client = testnet.clients[number % len(testnet.clients)]
+    client = _asked(testnet, number)
     web3 = client.web3(item.submission.namespace)
     found: Mapping[str, Any] = await web3.eth.get_transaction_receipt(
         HexBytes(keccak(item.submission.data))
@@ -200,6 +232,33 @@ def read_log(testnet: Testnet, spec: NodeSpec) -> list[LogEntry]:
         return entries
     finally:
         store.close()
+
+
+def read_epochs(testnet: Testnet, spec: NodeSpec, log: Sequence[LogEntry]) -> list[EpochRecord]:
+    """The epochs of a node that has stopped and whose log this is, oldest first.
+
+    TestnetError if its chain of committees does not follow from the genesis.
+    """
+    genesis, changes = testnet.genesis, list[EpochChange]()
+    store = LmdbStore(spec.directory / "data", genesis.chain_id, read_only=True)
+    try:
+        while value := store.get(Table.EPOCHS, u64(genesis.committee.epoch + len(changes) + 1)):
+            changes.append(EpochChange.decode(value))
+        end = Ledger(store, genesis.chain_id, genesis.rules).head.height
+        follow(genesis.committee, genesis.chain_id, changes, BlsCrypto())
+    except InvalidMessage as error:
+        raise TestnetError(f"{spec.name} has a committee that nobody elected: {error}") from None
+    finally:
+        store.close()
+    committees = [genesis.committee, *(change.committee for change in changes)]
+    lasts = [*(change.last.height for change in changes), end]
+    found, first = [], 1
+    for committee, last in zip(committees, lasts, strict=True):
+        entries = sum(first <= entry.height <= last for entry in log)
+        members = tuple(member.identity for member in committee.members)
+        found.append(EpochRecord(committee.epoch, members, first, last, entries))
+        first = last + 1
+    return found
 
 
 def root_of(entries: Sequence[LogEntry]) -> bytes:

@@ -47,6 +47,8 @@ class Plan:
     """Where batches are posted, as in the genesis."""
     hardfork: str = "osaka"
     """What an anvil is at."""
+    rules: Rules = field(default_factory=Rules)
+    """Of a new testnet."""
 
 
 @dataclass(slots=True)
@@ -245,7 +247,8 @@ async def _create(
 
 def _rules(plan: Plan) -> Rules:
     """Batches are as large as what carries them."""
-    return Rules(batch_max_bytes=MAX_BLOB_BATCH_BYTES) if plan.data == BLOBS else Rules()
+    rules = plan.rules
+    return replace(rules, batch_max_bytes=MAX_BLOB_BATCH_BYTES) if plan.data == BLOBS else rules
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -52,6 +52,8 @@ class Standing:
     pending_bytes: int
     bls_key: str
     """Of the committee's member with this index, in hex; "" for a follower."""
+    pending_epoch: int = 0
+    """The epoch whose members are fixed on the L1 and that has not begun there; 0 if none is."""
 
 
 async def look(client: NodeClient) -> Standing | None:
@@ -69,6 +71,7 @@ async def look(client: NodeClient) -> Standing | None:
         str(status["standing"]),
         int(status["pending_bytes"]),
         str(members[index]["bls_key"]) if known else "",
+        int((status.get("settlement") or {}).get("pending_epoch") or 0),
     )
 
 

@@ -14,7 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sequencer.keys import show_keys
+from sequencer.settlement.batch import LogEntry
 from testnet import audit
+from testnet.cluster import NodeSpec
 from testnet.errors import TestnetError, sentence_of
 from testnet.launch import Plan, Testnet, launch
 from testnet.report import Progress, Stage, latency_summary, spell_bytes, spell_latency
@@ -25,6 +28,8 @@ from testnet.workload import Submission, Workload
 
 COMMIT_TIMEOUT_S: Final = 60.0
 FINAL_TIMEOUT_S: Final = 120.0
+ENDLESS_TIMEOUT_S: Final = 1_800.0
+"""For a disturbance that decides how long traffic goes on."""
 POLL_S: Final = 0.1
 
 KILL_AT: Final = 0.3
@@ -37,7 +42,10 @@ RESEND_AFTER_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What testnet to make, and what to submit: `rate` transactions a second, sizes in bytes."""
+    """What testnet to make, and what to submit: `rate` transactions a second, sizes in bytes.
+
+    With `transactions` 0 clients submit for as long as `disturb` takes.
+    """
 
     plan: Plan
     transactions: int = 400
@@ -61,6 +69,30 @@ class Run:
     killed: list[int] = field(default_factory=list)
     """Nodes that were killed, as often as they were."""
     resent: int = 0
+
+    def watch(self, number: int) -> None:
+        """Follow the log of a node from its first block on; nodes are watched in their order."""
+        spec, client = self.testnet.specs[number], self.testnet.clients[number]
+        watcher = Watcher(spec.name, client.api)
+        assert number == len(self.watchers)
+        self.watchers.append(watcher)
+        self.followers.append(asyncio.create_task(watcher.run()))
+
+    @property
+    def present(self) -> list[tuple[NodeSpec, Watcher]]:
+        """The nodes that have not left, and who watches them."""
+        pairs = zip(self.testnet.cluster.nodes, self.watchers, strict=False)
+        return [(node.spec, watcher) for node, watcher in pairs if not node.left]
+
+    @property
+    def running(self) -> list[NodeSpec]:
+        """The nodes whose processes run."""
+        return [node.spec for node in self.testnet.cluster.nodes if node.is_running]
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions there are in all; so far, while there is no end."""
+        return self.job.transactions or len(self.traffic.accepted)
 
     async def until(
         self,
@@ -102,9 +134,10 @@ async def run(job: Job, progress: Progress) -> dict[str, Any]:
             task.cancel()
         with progress.stage("stop the nodes") as stage:
             await testnet.cluster.stop()
-            stage.note(f"{len(it.watchers)} exit codes 0")
-        _compare(it, settled)
+            stage.note(f"{len(it.present)} exit codes 0")
+        epochs = _compare(it, settled)
         return _summary(it, settled, receipts) | {
+            "epochs": epochs,
             "seconds": round(time.monotonic() - began, 1),
             "stages": {name: round(value, 2) for name, value in progress.durations.items()},
         }
@@ -112,12 +145,9 @@ async def run(job: Job, progress: Progress) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _following(job: Job, testnet: Testnet, progress: Progress) -> AsyncIterator[Run]:
-    watchers = [
-        Watcher(spec.name, client.api)
-        for spec, client in zip(testnet.specs, testnet.clients, strict=True)
-    ]
-    it = Run(job, testnet, progress, Traffic(testnet.clients), watchers)
-    it.followers = [asyncio.create_task(watcher.run()) for watcher in watchers]
+    it = Run(job, testnet, progress, Traffic(testnet.clients), [])
+    for number in range(len(testnet.specs)):
+        it.watch(number)
     try:
         yield it
     finally:
@@ -131,12 +161,18 @@ async def _submit(it: Run) -> None:
     job = it.job
     with it.progress.stage("submit traffic to all nodes") as stage:
         workload = Workload(job.plan.seed, job.plan.nodes, job.transaction_bytes)
-        submissions = await asyncio.to_thread(_take, workload, job.transactions)
+        ended = asyncio.Event()
+        if job.transactions:
+            submissions = await asyncio.to_thread(_take, workload, job.transactions)
+            traffic = it.traffic.run(submissions, job.rate)
+        else:
+            traffic = it.traffic.run_until(iter(workload), job.rate, ended)
         it.started = time.monotonic()
-        tasks = [asyncio.create_task(it.traffic.run(submissions, job.rate))]
+        tasks = [asyncio.create_task(traffic)]
         if job.disturb is not None:
-            tasks.append(asyncio.create_task(_disturb(job.disturb, it)))
+            tasks.append(asyncio.create_task(_disturb(job.disturb, it, ended)))
         deadline = COMMIT_TIMEOUT_S + 2 * job.transactions / job.rate
+        deadline = deadline if job.transactions else ENDLESS_TIMEOUT_S
 
         def lagging() -> str:
             for task in tasks:
@@ -154,8 +190,11 @@ async def _submit(it: Run) -> None:
         stage.note(f"{_accepted(it)}{killed}")
 
 
-async def _disturb(disturb: Callable[[Run], Awaitable[None]], it: Run) -> None:
+async def _disturb(
+    disturb: Callable[[Run], Awaitable[None]], it: Run, ended: asyncio.Event
+) -> None:
     await disturb(it)
+    ended.set()
 
 
 def _names(it: Run) -> str:
@@ -167,7 +206,7 @@ def _take(workload: Workload, count: int) -> list[Submission]:
 
 
 def _accepted(it: Run) -> str:
-    return f"{len(it.traffic.accepted)} of {it.job.transactions} accepted"
+    return f"{len(it.traffic.accepted)} of {it.job.transactions or 'any number'} accepted"
 
 
 async def kill_one(it: Run) -> None:
@@ -201,14 +240,14 @@ async def _wait_committed(it: Run) -> None:
             resend.cancel()
         _check_nothing_else(it)
         height = max(watcher.height for watcher in it.watchers)
-        stage.note(f"{it.job.transactions} on {len(it.watchers)} nodes, height {height}")
+        stage.note(f"{it.transactions} on {len(it.present)} nodes, height {height}")
 
 
 def _uncommitted(it: Run) -> str:
     accepted = it.traffic.accepted.keys()
     behind = [
         f"{spec.name} lacks {missing}"
-        for spec, watcher in zip(it.testnet.specs, it.watchers, strict=True)
+        for spec, watcher in it.present
         if (missing := len(accepted - watcher.seen.keys()))
     ]
     return f"{', '.join(behind)} of {len(accepted)}" if behind else ""
@@ -240,7 +279,7 @@ async def _settle(it: Run) -> audit.Derived | None:
     if it.testnet.l1 is None:
         return None
     with it.progress.stage("posted and final on the L1") as stage:
-        await audit.wait_final(it.testnet, it.job.transactions, FINAL_TIMEOUT_S, it.check, stage)
+        await audit.wait_final(it.testnet, it.transactions, FINAL_TIMEOUT_S, it.check, stage)
     with it.progress.stage("rebuild the log from the L1 alone") as stage:
         derived = await audit.derive_log(it.testnet)
         stage.note(f"{len(derived.entries)} transactions from {derived.batches} batches")
@@ -254,19 +293,53 @@ async def _verify_receipts(it: Run) -> int:
     return count
 
 
-def _compare(it: Run, derived: audit.Derived | None) -> None:
-    """Every node's log on disk against the L1's, the submitted bytes, and each other."""
+def _compare(it: Run, derived: audit.Derived | None) -> list[dict[str, Any]]:
+    """Every node's log on disk against the L1's, the submitted bytes, and each other.
+
+    What a node has that left is the beginning of the same log.  The epochs, JSON-able.
+    """
     with it.progress.stage("compare every log byte for byte") as stage:
-        specs = it.testnet.specs
+        specs = [spec for spec, _ in it.present]
         logs = [audit.read_log(it.testnet, spec) for spec in specs]
         reference = ("the log on the L1", derived.entries) if derived else (specs[0].name, logs[0])
         for spec, log in zip(specs, logs, strict=True):
             audit.require_equal(spec.name, log, *reference)
+        gone = [node.spec for node in it.testnet.cluster.nodes if node.left]
+        for spec in gone:
+            log = audit.read_log(it.testnet, spec)
+            audit.require_equal(spec.name, log, "the log", reference[1][: len(log)])
         audit.require_submitted(logs[0], it.traffic.accepted)
-        what = f"{len(specs)} nodes and the L1" if derived else f"{len(specs)} nodes"
+        what = f"{len(specs)} nodes{' and the L1' if derived else ''}"
+        what += f", and up to where they left {len(gone)}" if gone else ""
         stage.note(
             f"{what}: {len(logs[0])} equal entries, root {audit.root_of(logs[0]).hex()[:16]}"
         )
+        return _epochs(it, logs, derived)
+
+
+def _epochs(
+    it: Run, logs: Sequence[Sequence[LogEntry]], derived: audit.Derived | None
+) -> list[dict[str, Any]]:
+    """Every node has to tell of the same epochs."""
+    specs = [spec for spec, _ in it.present]
+    told = [audit.read_epochs(it.testnet, spec, log) for spec, log in zip(specs, logs, strict=True)]
+    for spec, epochs in zip(specs, told, strict=True):
+        if [epoch.members for epoch in epochs] != [epoch.members for epoch in told[0]]:
+            raise TestnetError(f"{spec.name} had other committees than {specs[0].name}")
+    names = {
+        bytes.fromhex(show_keys(spec.directory)["identity"]): spec.name for spec in it.testnet.specs
+    }
+    return [
+        {
+            "epoch": epoch.epoch,
+            "members": [names[identity] for identity in epoch.members],
+            "first_height": epoch.first_height,
+            "last_height": epoch.last_height,
+            "transactions": epoch.entries,
+            "batches": derived.batches_of.get(epoch.epoch, 0) if derived else 0,
+        }
+        for epoch in told[0]
+    ]
 
 
 def _summary(it: Run, derived: audit.Derived | None, receipts: int) -> dict[str, Any]:
@@ -276,10 +349,10 @@ def _summary(it: Run, derived: audit.Derived | None, receipts: int) -> dict[str,
     return {
         "chain": layout.chain_id,
         "nodes": job.plan.nodes,
-        "transactions": job.transactions,
+        "transactions": it.transactions,
         "transaction_bytes": job.transaction_bytes,
         "offered_per_s": job.rate,
-        "committed_per_s": round(job.transactions / elapsed, 1),
+        "committed_per_s": round(it.transactions / elapsed, 1),
         "latency_ms": latency_summary(latencies),
         "height": max(watcher.height for watcher in it.watchers),
         "l1": layout.l1 and layout.l1["kind"],
@@ -298,12 +371,12 @@ def _summary(it: Run, derived: audit.Derived | None, receipts: int) -> dict[str,
 def _latencies(it: Run) -> tuple[Sequence[float], float]:
     """Milliseconds from sending to seeing it committed, and when the last one was seen.
 
-    Seen on the node that took it; on the first of all nodes if that one was killed.
+    Seen on the node that took it; on the first of all nodes if that one was killed, or left.
     """
     latencies, last = [], it.started
     for identity, accepted in it.traffic.accepted.items():
-        if accepted.node in it.killed:
-            seen = min(watcher.seen[identity] for watcher in it.watchers)
+        if accepted.node in it.killed or accepted.node in it.traffic.away:
+            seen = min(watcher.seen[identity] for _, watcher in it.present)
         else:
             seen = it.watchers[accepted.node].seen[identity]
         latencies.append((seen - accepted.sent) * 1_000)
@@ -332,5 +405,11 @@ def summary_rows(found: dict[str, Any]) -> dict[str, object]:
     rows["receipts"] = f"{found['receipts']} verified offline"
     if found["killed"]:
         rows["killed"] = f"{found['killed']}, restarted; {found['resent']} transactions sent again"
+    for epoch in found["epochs"] if len(found["epochs"]) > 1 else ():
+        rows[f"epoch {epoch['epoch']}"] = (
+            f"heights {epoch['first_height']}-{epoch['last_height']}, "
+            f"{epoch['transactions']:,} transactions, {epoch['batches']} batches, "
+            f"{len(epoch['members'])} members: {', '.join(epoch['members'])}"
+        )
     rows["took"] = f"{found['seconds']} s"
     return rows

@@ -5,9 +5,11 @@ it was told.  Anything else that a node answers is a failure: nothing here is al
 """
 
 import asyncio
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +24,8 @@ from testnet.workload import OPAQUE_NAMESPACES, Submission
 PATIENCE_S: Final = 60.0
 """How long a client tries to place one transaction."""
 
+AHEAD_S: Final = 2.0
+"""How much of an endless stream is made before it is due, in seconds of it."""
 FAILOVER_S: Final = 0.1
 """Pause before the next node is tried."""
 
@@ -44,6 +48,8 @@ class Traffic:
     accepted: dict[bytes, Accepted] = field(default_factory=dict)
     retries: int = 0
     """Attempts that failed and were made again."""
+    away: set[int] = field(default_factory=set)
+    """Nodes that clients have been told to leave alone: they have left, or are about to."""
 
     async def run(self, submissions: Iterable[Submission], rate: float) -> None:
         """Submit each at its time, `rate` a second, and wait until all were taken.
@@ -58,6 +64,34 @@ class Traffic:
             for lane in lanes.values():
                 group.create_task(self._run_lane(lane, started, rate))
 
+    async def run_until(
+        self, stream: Iterator[Submission], rate: float, ended: asyncio.Event
+    ) -> None:
+        """The same with an endless stream, until `ended`."""
+        lanes: dict[tuple[int, int, int], asyncio.Queue[Submission | None]] = {}
+        started, ahead = time.monotonic(), max(1, int(rate * AHEAD_S))
+        async with asyncio.TaskGroup() as group:
+            while not ended.is_set():
+                chunk = await asyncio.to_thread(lambda: list(itertools.islice(stream, ahead)))
+                for submission in chunk:
+                    key = submission.node, submission.namespace, submission.lane
+                    if key not in lanes:
+                        lanes[key] = asyncio.Queue()
+                        group.create_task(self._run_queue(lanes[key], started, rate))
+                    lanes[key].put_nowait(submission)
+                due = started + chunk[-1].index / rate - time.monotonic() - AHEAD_S / 2
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, due)):
+                        await ended.wait()
+            for queue in lanes.values():
+                queue.put_nowait(None)
+
+    async def _run_queue(
+        self, queue: asyncio.Queue[Submission | None], started: float, rate: float
+    ) -> None:
+        while (submission := await queue.get()) is not None:
+            await self._run_lane([submission], started, rate)
+
     async def _run_lane(self, lane: list[Submission], started: float, rate: float) -> None:
         for submission in lane:
             due = started + submission.index / rate
@@ -69,6 +103,7 @@ class Traffic:
         sent = time.monotonic()
         node = submission.node
         while True:
+            node = self._next_present(node)
             try:
                 identity = await _send(self.clients[node], submission)
                 break
@@ -86,6 +121,13 @@ class Traffic:
                 raise TestnetError(f"no node takes transaction {submission.index}: {reason}")
             await asyncio.sleep(pause)
         self.accepted[identity] = Accepted(submission, node, sent, identity)
+
+    def _next_present(self, node: int) -> int:
+        """This node, or the first after it that is not away."""
+        for step in range(len(self.clients)):
+            if (found := (node + step) % len(self.clients)) not in self.away:
+                return found
+        raise TestnetError("all nodes have left")
 
 
 async def _send(client: NodeClient, submission: Submission) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import click
 from rich.console import Console
 
 from testnet.cli import options
+
+CHURN_RATE = 30.0
 
 
 @click.command("run")
@@ -37,8 +40,16 @@ from testnet.cli import options
 @click.option(
     "--kill-one", "with_kill", is_flag=True, help="SIGKILL one node mid-run and restart it later."
 )
+@click.option(
+    "--churn",
+    "with_churn",
+    is_flag=True,
+    help="4, then 7, then 5 members, every founder replaced, a crash with each change, under load.",
+)
 @options.json_file
+@click.pass_context
 def run_command(
+    context: click.Context,
     nodes: str,
     transactions: int,
     rate: float,
@@ -50,6 +61,7 @@ def run_command(
     seed: int,
     directory: Path | None,
     with_kill: bool,
+    with_churn: bool,
     json_file: Path | None,
 ) -> None:
     """Order and settle real traffic on a new cluster, check everything, and end.
@@ -58,20 +70,32 @@ def run_command(
     transactions and opaque bytes to all of them; waits until all is committed, posted and final;
     rebuilds the log from the L1 alone and compares it with every node's, byte for byte.
 
+    With --churn clients submit for as long as it takes to replace all the founders, --rate is 30 by
+    default, and nodes that left have to hold the beginning of the same log.
+
     Exit code 0 if all of that is so; 1 with a sentence that says what is not.
 
     \b
     Example:  testnet run --nodes 7 --kill-one --json summary.json
     """
     # imported here: --help does not wait for it
+    from testnet.churn import RULES, churn
     from testnet.launch import Plan
     from testnet.report import Progress, print_summary
     from testnet.run import Job, kill_one, run, summary_rows
 
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    if with_churn and (with_kill or given("transactions")):
+        raise click.UsageError("--churn decides itself who is killed and how long it takes")
     console = Console()
     with options.workplace(directory, console) as place:
         plan = Plan(place, int(nodes), l1, seed, l1_key, data=data, hardfork=hardfork)
         job = Job(plan, transactions, rate, transaction_bytes, kill_one if with_kill else None)
+        if with_churn:
+            plan = replace(plan, rules=RULES)
+            job = Job(plan, 0, rate if given("rate") else CHURN_RATE, transaction_bytes, churn)
         found: dict[str, Any] = asyncio.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
     if json_file is not None:

@@ -123,11 +123,28 @@ def test_the_summary_speaks_of_everything():
         "l1_gas": 500_000,
         "l1_blobs": 2,
         "receipts": 12,
+        "epochs": [
+            {
+                "epoch": epoch,
+                "members": ["node-0", "node-4"],
+                "first_height": 1 + 40 * epoch,
+                "last_height": 40 + 40 * epoch,
+                "transactions": 200,
+                "batches": 1,
+            }
+            for epoch in range(2)
+        ],
         "killed": "node-1",
         "resent": 3,
         "seconds": 21.5,
     }
     text = " ".join(f"{name} {value}" for name, value in summary_rows(found).items())
-    for part in ("2 batches by 2 posters", "node-1, restarted; 3", "p99 40.0 ms", "120.0 kB"):
+    for part in (
+        "2 batches by 2 posters",
+        "node-1, restarted; 3",
+        "p99 40.0 ms",
+        "120.0 kB",
+        "heights 41-80",
+    ):
         assert part in text
     assert "none" in str(summary_rows(found | {"l1": None})["L1"])
