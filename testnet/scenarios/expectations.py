@@ -7,10 +7,10 @@ that it happens at all. How fast it is, is said in virtual time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from testnet.scenarios.record import Record, ScenarioFailed
+from testnet.scenarios.record import Record, ScenarioFailed, Seat
 
 
 class Expectation(ABC):
@@ -173,6 +173,30 @@ class _AllPosted(Expectation):
         return "" if posted >= self.count else f"{posted} of {self.count} posted on the L1"
 
 
+@dataclass(frozen=True, slots=True)
+class _Seated(Expectation):
+    """`wanted` describes the committee in which these nodes are to be found."""
+
+    nodes: frozenset[int]
+    within: int
+    wanted: str
+    met: Callable[[Sequence[Seat]], bool]
+
+    def due_ms(self, since_ms: int, slack_ms: int) -> int:
+        return since_ms + self.within + slack_ms
+
+    @property
+    def waits(self) -> bool:
+        return True
+
+    def lacking(self, record: Record, since_ms: int, slack_ms: int) -> str:
+        for node in sorted(self.nodes):
+            seats = record.seats.get(node, [])
+            if not seats or not self.met(seats):
+                return f"node {node} {self.wanted}: {seats[-1] if seats else 'it says nothing'}"
+        return ""
+
+
 class Judge:
     """Judges the expectations of a run while it goes on."""
 
@@ -247,6 +271,35 @@ def exactly(count: int) -> Expectation:
 def stops(node: int, saying: str, within: int) -> Expectation:
     """A node ends by itself, and its last words hold `saying`."""
     return _Stops(node, saying, within)
+
+
+def are_members(*nodes: int, within: int) -> Expectation:
+    """Each of these is in the committee of the epoch that it is in, in time."""
+    return _Seated(
+        frozenset(nodes), within, "is no member", lambda seats: seats[-1].index is not None
+    )
+
+
+def follow(*nodes: int, within: int) -> Expectation:
+    """Each of these is in the committee no more, in time."""
+    return _Seated(
+        frozenset(nodes), within, "is still a member", lambda seats: seats[-1].index is None
+    )
+
+
+def reach_epoch(epoch: int, within: int, nodes: Collection[int]) -> Expectation:
+    """Each of these nodes comes to this epoch, or one after it, in time."""
+    return _Seated(frozenset(nodes), within, "is behind", lambda seats: seats[-1].epoch >= epoch)
+
+
+def vote_with_new_keys(*nodes: int, within: int) -> Expectation:
+    """A committee holds each of these with another BLS key than before, in time."""
+    return _Seated(
+        frozenset(nodes),
+        within,
+        "votes with its old key",
+        lambda seats: len({seat.bls_key for seat in seats if seat.bls_key}) > 1,
+    )
 
 
 def all_posted(count: int, within: int) -> Expectation:

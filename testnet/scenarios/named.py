@@ -12,6 +12,7 @@ from testnet.scenarios.expectations import (
     no_commits_between,
     stops,
 )
+from testnet.scenarios.members import MEMBERS
 from testnet.scenarios.vocabulary import (
     LEADER,
     NEXT_LEADER,
@@ -326,5 +327,5 @@ MACHINES: Final = (
 
 SCENARIOS: Final = {
     scenario.name: scenario
-    for scenario in (*CRASHES, *PARTITIONS, *LINKS, *LATECOMERS, *CLIENTS, *MACHINES)
+    for scenario in (*CRASHES, *PARTITIONS, *LINKS, *LATECOMERS, *CLIENTS, *MACHINES, *MEMBERS)
 }

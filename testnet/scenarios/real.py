@@ -24,27 +24,32 @@ from testnet import audit
 from testnet.errors import sentence_of
 from testnet.l1 import L1LaunchError
 from testnet.launch import Plan, Testnet, launch
+from testnet.membership import look
 from testnet.report import Progress
 from testnet.scenarios.adjustable_clock import adjustable_command
 from testnet.scenarios.expectations import Judge
 from testnet.scenarios.real_actions import Hands
 from testnet.scenarios.real_clients import Clients, ScenarioClock
-from testnet.scenarios.record import Record, ScenarioFailed
+from testnet.scenarios.record import Record, ScenarioFailed, Seat
 from testnet.scenarios.vocabulary import (
     LEADER,
     NEXT_LEADER,
     Action,
     Crash,
     CrashAll,
+    Join,
     Load,
     Scenario,
 )
 from testnet.watch import Watcher
 
 SLACK_MS: Final = 30_000
+EPOCH_SLACK_MS: Final = 120_000
+"""Where the committee changes: that waits for the L1."""
 SETTLE_MS: Final = 60_000
 LOOK_S: Final = 0.05
 L1_POLL_S: Final = 0.5
+SEATS_POLL_S: Final = 0.25
 
 
 @dataclass(slots=True)
@@ -84,14 +89,14 @@ class RealRun:
         self.record, self.crashes = Record(count), [0] * count
         label = self.testnet.genesis.chain_id[:4].hex().encode()
         self.clients = Clients(self.testnet, self.record, self.clock, self.crashes, label)
-        self.judge = Judge(self.scenario.expectations, self.record, SLACK_MS)
+        slack_ms = EPOCH_SLACK_MS if self.scenario.has_epochs else SLACK_MS
+        self.judge = Judge(self.scenario.expectations, self.record, slack_ms)
         self.hands = Hands(self.testnet)
-        self.watchers = [
-            _RecordingWatcher(spec.name, client.api, 0, {}, node, self.record, self.clock)
-            for node, (spec, client) in enumerate(
-                zip(self.testnet.specs, self.testnet.clients, strict=True)
-            )
-        ]
+        self.watchers = [self._watcher(node) for node in range(count)]
+
+    def _watcher(self, node: int) -> _RecordingWatcher:
+        spec, client = self.testnet.specs[node], self.testnet.clients[node]
+        return _RecordingWatcher(spec.name, client.api, 0, {}, node, self.record, self.clock)
 
     async def play(self) -> None:
         """Everything that happens, until all that is expected has been seen."""
@@ -131,7 +136,7 @@ class RealRun:
         await asyncio.sleep(LOOK_S)
         record = self.record
         record.now_ms = self.clock.now_ms
-        for number, node in enumerate(self.testnet.cluster.nodes):
+        for number, node in enumerate(self.testnet.cluster.nodes[: record.nodes]):
             if node.failed and number not in record.down:
                 record.stopped[number] = node.last_words()
                 self.crashes[number] += 1
@@ -160,6 +165,11 @@ class RealRun:
             await self.hands.perform(action)
         finally:
             self.clock.go_on()
+        if isinstance(action, Join):
+            self.record.add_node()
+            self.crashes.append(0)
+            self.watchers.append(self._watcher(action.node))
+            self._background.append(asyncio.create_task(self.watchers[-1].run()))
         self.progress.console.print(f"  {self.clock.now_ms:>7} ms  {action}", highlight=False)
         await self._look()
 
@@ -191,6 +201,8 @@ class RealRun:
         works = [watcher.run() for watcher in self.watchers]
         if self.testnet.l1 is not None:
             works.append(self._follow_l1())
+        if self.scenario.has_epochs:
+            works.append(self._follow_seats())
         self._background = [asyncio.create_task(work) for work in works]
         try:
             yield
@@ -199,6 +211,15 @@ class RealRun:
             for task in self._background:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _follow_seats(self) -> None:
+        while True:
+            for node in self.record.up:
+                standing = await look(self.testnet.clients[node])
+                if standing is not None:
+                    key = bytes.fromhex(standing.bls_key.removeprefix("0x"))
+                    self.record.on_seat(node, Seat(standing.epoch, standing.index, key))
+            await asyncio.sleep(SEATS_POLL_S)
 
     async def _follow_l1(self) -> None:
         client = audit.open_client(self.testnet)

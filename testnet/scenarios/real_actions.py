@@ -17,6 +17,7 @@ from testnet.client import NodeClient, open_session
 from testnet.cluster import NodeProcess, NodeSpec
 from testnet.errors import TestnetError
 from testnet.launch import Testnet
+from testnet.membership import add_nodes, register, rotate_key, take_leave
 from testnet.scenarios.adjustable_clock import move_clock
 from testnet.scenarios.record import ScenarioFailed
 from testnet.scenarios.vocabulary import (
@@ -28,13 +29,16 @@ from testnet.scenarios.vocabulary import (
     DiskFreed,
     DiskFull,
     Heal,
+    Join,
     L1Resumes,
     L1Stalls,
+    Leave,
     OneWay,
     Partition,
     Pause,
     Restart,
     Resume,
+    Rotate,
     SlowLinks,
     Wipe,
 )
@@ -75,8 +79,25 @@ class Hands:
                 self._wipe(nodes[node])
             case BeginWithSnapshot(node, source):
                 await self._begin_with_snapshot(nodes[node].spec, nodes[source].spec)
+            case Join() | Leave() | Rotate():
+                await self._change_members(action)
             case _:
                 await self._disturb_links_or_l1(action)
+
+    async def _change_members(self, action: Join | Leave | Rotate) -> None:
+        """What an operator does; returns when it stands on the L1."""
+        testnet = self._testnet
+        match action:
+            case Join(number, only_peer):
+                (node,) = await add_nodes(testnet, 1, _quietly, only_peer)
+                if testnet.cluster.nodes.index(node) != number:
+                    raise ScenarioFailed(f"the next node to join is not node {number}")
+                await register(testnet, node, _quietly)
+            case Leave(number):
+                node = testnet.cluster.nodes[number]
+                await take_leave(testnet, node, _quietly, wait=False)
+            case Rotate(number):
+                await rotate_key(testnet, testnet.cluster.nodes[number], _quietly)
 
     async def _disturb_links_or_l1(self, action: Action) -> None:
         links, l1 = self._testnet.links, self._testnet.l1
@@ -148,6 +169,10 @@ async def _sequencer(*arguments: str) -> None:
     _, said = await process.communicate()
     if process.returncode != 0:
         raise TestnetError(f"sequencer {' '.join(arguments)}: {said.decode().strip()}")
+
+
+def _quietly(_: str) -> None:
+    """What an operator's command tells is not told again."""
 
 
 def _fill_disk(node: NodeProcess) -> None:

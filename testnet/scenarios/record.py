@@ -18,6 +18,16 @@ class Commit:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a node is: its epoch, its index in that committee (None: it follows), its BLS key
+    there."""
+
+    epoch: int
+    index: int | None
+    bls_key: bytes = b""
+
+
 @dataclass(slots=True)
 class Record:
     """Commits of each node over time, and what clients submitted. Times as in the scenario."""
@@ -35,9 +45,22 @@ class Record:
     """Nodes that ended by themselves, and what they said."""
     posted: int | None = None
     """How many entries of the log are on the L1; None without one."""
+    seats: dict[int, list[Seat]] = field(default_factory=dict)
+    """Where each node was, as its epochs followed each other; told where the committee changes."""
 
     def __post_init__(self) -> None:
         self.commits = [[] for _ in range(self.nodes)]
+
+    def add_node(self) -> None:
+        """One more node, with the next number."""
+        self.nodes += 1
+        self.commits.append([])
+
+    def on_seat(self, node: int, seat: Seat) -> None:
+        """A node is there, now."""
+        seats = self.seats.setdefault(node, [])
+        if not seats or seats[-1] != seat:
+            seats.append(seat)
 
     def on_commit(self, node: int, height: int, transactions: Iterable[bytes]) -> None:
         """A block with these transactions (ids) appeared in the log of a node, now."""

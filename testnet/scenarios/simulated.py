@@ -14,7 +14,7 @@ from sequencer.collection import transaction_id
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import META_SAFETY, Table
 from testnet.scenarios.expectations import Judge
-from testnet.scenarios.record import Record, ScenarioFailed
+from testnet.scenarios.record import Record, ScenarioFailed, Seat
 from testnet.scenarios.vocabulary import (
     LEADER,
     NEXT_LEADER,
@@ -25,12 +25,15 @@ from testnet.scenarios.vocabulary import (
     DiskFreed,
     DiskFull,
     Heal,
+    Join,
     L1Resumes,
     L1Stalls,
+    Leave,
     Load,
     Pause,
     Restart,
     Resume,
+    Rotate,
     Scenario,
     SlowLinks,
     Wipe,
@@ -38,6 +41,7 @@ from testnet.scenarios.vocabulary import (
 from testnet.simulation.checkers import LogChecker, Violation, require
 from testnet.simulation.history import begin_with_snapshot
 from testnet.simulation.process import PausedProcess, Process, shared_decoding
+from testnet.simulation.scenario import Elect
 from testnet.simulation.trace import Trace
 from testnet.simulation.world import Setup, World
 from testnet.workload import OPAQUE_NAMESPACES
@@ -131,7 +135,7 @@ class SimulatedRun:
 
     def __init__(self, scenario: Scenario, seed: int, trace: Trace | None = None) -> None:
         self.scenario = scenario
-        self.world = World(Setup(seed, scenario.nodes), trace)
+        self.world = World(_setup(scenario, seed), trace)
         self.record = Record(scenario.nodes)
         self.world.log = _RecordingLog(
             self.world.setup.rules.duplicate_window_heights, self.record, self.world
@@ -174,6 +178,8 @@ class SimulatedRun:
         }
         for node in self._full & record.down:
             record.stopped.setdefault(node, FULL_DISK)
+        if self.scenario.has_epochs:
+            self._look_at_seats()
         self.clients.look()
         self.judge.look()
 
@@ -220,11 +226,35 @@ class SimulatedRun:
             case Heal():
                 world.network.delays_ms.clear()
                 world.perform(action)
+            case Join() | Leave() | Rotate():
+                self._elect(action)
             case L1Stalls() | L1Resumes():
                 raise ScenarioFailed("there is no L1 in the simulation")
             case _:
                 world.perform(action)
         self._look()
+
+    def _elect(self, action: Join | Leave | Rotate) -> None:
+        """The registry's next committee, which every node sees at once."""
+        world, node = self.world, action.node
+        members = world.registry.members(world.registry.newest)
+        if isinstance(action, Join):
+            self.record.add_node()
+            world.places[node].start()
+            members.append(node)
+        elif isinstance(action, Leave):
+            members.remove(node)
+        rotated = (node,) if isinstance(action, Rotate) else ()
+        world.perform(Elect(tuple(members), rotated=rotated))
+
+    def _look_at_seats(self) -> None:
+        """Where every node is."""
+        world = self.world
+        for place in (world.places[live] for live in world.live):
+            if not place.paused:
+                committee, index = place.node.committee, place.node.me
+                key = b"" if index is None else committee.members[index].bls_key
+                self.record.on_seat(place.index, Seat(committee.epoch, index, key))
 
     def _wipe(self, node: int) -> None:
         place, world = self.world.places[node], self.world
@@ -246,6 +276,13 @@ class SimulatedRun:
         network, peers = self.world.network, self.world.peers
         for other in peers:
             network.delays_ms[node, other] = network.delays_ms[other, node] = delay_ms
+
+
+def _setup(scenario: Scenario, seed: int) -> Setup:
+    """Nodes that join have a place from the beginning, where nobody is."""
+    joining = tuple(scenario.joining)
+    founders = tuple(range(scenario.nodes))
+    return Setup(seed, scenario.nodes + len(joining), founders=founders, absent=joining)
 
 
 def run_simulated(scenario: Scenario, seed: int = 0, trace: Trace | None = None) -> Record:

@@ -7,9 +7,10 @@
         .at(5_000, Heal())
         .expect(all_commit(100, within=3_000))
 
-Nodes are numbers in the committee, or `LEADER` and `NEXT_LEADER`: whoever that is when the
-scenario first says so, and the same node from then on. Times are milliseconds from the moment
-all nodes are up. What a sentence says without a time happens at the time said last.
+Nodes are numbers, the founders as in the committee of the genesis and behind them those that join;
+or `LEADER` and `NEXT_LEADER`: whoever that is when the scenario first says so, and the same node
+from then on. Times are milliseconds from the moment all nodes are up. What a sentence says without
+a time happens at the time said last.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,8 +43,10 @@ __all__ = [
     "DiskFreed",
     "DiskFull",
     "Heal",
+    "Join",
     "L1Resumes",
     "L1Stalls",
+    "Leave",
     "Load",
     "OneWay",
     "Partition",
@@ -51,6 +54,7 @@ __all__ = [
     "Reconnect",
     "Restart",
     "Resume",
+    "Rotate",
     "Scenario",
     "SlowLinks",
     "Step",
@@ -139,6 +143,31 @@ class SlowLinks:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """A new node, which has the next number, starts and asks to become a member.
+
+    With `only_peer` it has the address of that node alone, beside the genesis.
+    """
+
+    node: int
+    only_peer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A member asks to leave; its node goes on, as a follower in the end."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """A member asks to vote with another BLS key."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
 class L1Stalls:
     """The L1 makes no more blocks and answers nothing new."""
 
@@ -166,6 +195,9 @@ Action = (
     | Wipe
     | BeginWithSnapshot
     | SlowLinks
+    | Join
+    | Leave
+    | Rotate
     | L1Stalls
     | L1Resumes
 )
@@ -231,9 +263,19 @@ class Scenario:
         ]
 
     @property
+    def joining(self) -> list[int]:
+        """The numbers of the nodes that join."""
+        return [action.node for _, action in self.actions if isinstance(action, Join)]
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether its committee changes."""
+        return any(isinstance(action, Join | Leave | Rotate) for _, action in self.actions)
+
+    @property
     def has_l1(self) -> bool:
-        """Whether it needs an L1."""
-        return any(isinstance(action, L1Stalls) for _, action in self.actions)
+        """Whether real processes need an L1 for it."""
+        return self.has_epochs or any(isinstance(action, L1Stalls) for _, action in self.actions)
 
     @property
     def worlds(self) -> tuple[str, ...]:
