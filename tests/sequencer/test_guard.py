@@ -195,3 +195,17 @@ def test_a_snapshot_is_no_memory_of_what_was_signed(home: Path) -> None:
     store.save(writes)
     with pytest.raises(ConfigError, match="may vote twice"):
         require_memory(home, CHAIN, store, False)
+
+
+def test_with_a_snapshot_comes_what_was_signed_before(home: Path) -> None:
+    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    marks = Watermarks(3, voted=77, timeout=5, commit_vote=6, proposed=4)
+    import_protection(home, Protection(CHAIN, b"i" * 32, marks), b"i" * 32)
+    store, first = MemoryStore(CHAIN), replace(SafetyRecord.initial(CHAIN), epoch=3)
+    writes = WriteBatch()
+    writes.put(Table.META, META_FIRST_RECORD, first.encode())
+    store.save(writes)
+    require_memory(home, CHAIN, store, False)
+    saved = SafetyRecord.decode(store.get(Table.META, META_SAFETY) or b"")
+    assert saved.last_voted_round == 77
+    assert saved.high_qc == first.high_qc
