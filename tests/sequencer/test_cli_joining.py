@@ -1,7 +1,7 @@
 """Joining and leaving by command, on a real contract: what happens, and every refusal in words."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -290,18 +290,10 @@ def test_a_wrong_password_and_none_are_sentences(network: Network) -> None:
 
 def test_a_nonce_that_the_poster_takes_is_no_obstacle(network: Network) -> None:
     """While the L1 stands still, a dearer transaction with the same nonce replaces ours."""
-    home = network.home("ivan")
-    allow(network, "ivan")
-    good(*join(home, port=9300), **ENV)
-    key = load_keys(home, PASSWORD).l1_key
-    genesis = orjson.loads((home / "genesis.json").read_bytes())
-    contract = bytes.fromhex(genesis["l1"]["contract"][2:])
+    home = beside_the_node(network)
     said: list[str] = []
 
-    async def race() -> None:
-        client = EthereumClient(network.l1.url, contract)
-        account = L1Account(key, network.l1.chain_id)
-        wallet = Wallet(client, account, said.append)
+    async def race(client: EthereumClient, account: L1Account, wallet: Wallet) -> None:
         await network.l1.stall()
         call = asyncio.ensure_future(wallet.call(add_stake_call(), 7, within_s=20))
         await until(lambda: said)
@@ -310,14 +302,61 @@ def test_a_nonce_that_the_poster_takes_is_no_obstacle(network: Network) -> None:
         other = account.sign(nonce=nonce, to=account.address, data=b"", gas=21_000, fees=dear)
         await client.send(other.raw)
         await network.l1.resume()
-        receipt = await call
-        assert receipt.succeeded
+        assert (await call).succeeded
         assert await client.receipt(other.tx_hash) is not None
         assert any("nonce went to another" in sentence for sentence in said)
-        await wallet.aclose()
-        await client.aclose()
 
     before = as_json("registry", "show", "--dir", home)["this_operator"]["stake_wei"]
-    network.runner.run(race())
+    with_wallet(network, home, said, race)
     after = as_json("registry", "show", "--dir", home)["this_operator"]["stake_wei"]
     assert int(after) == int(before) + 7
+
+
+def test_a_transaction_that_offers_too_little_offers_more(network: Network) -> None:
+    """The base fee rises a thousandfold while it waits."""
+    home = beside_the_node(network)
+    said: list[str] = []
+
+    async def rise(client: EthereumClient, _account: L1Account, wallet: Wallet) -> None:
+        await network.l1.stall()
+        call = asyncio.ensure_future(wallet.call(add_stake_call(), 7, within_s=20))
+        await until(lambda: said)
+        await network.l1.spike(10**12)
+        await network.l1.resume()
+        assert (await call).succeeded
+        assert len([sentence for sentence in said if sentence.startswith("sent ")]) > 1
+
+    with_wallet(network, home, said, rise)
+
+
+def beside_the_node(network: Network) -> Path:
+    """A member's directory, whose account a node would use as well."""
+    home = network.home("ivan")
+    if as_json("registry", "show", "--dir", home)["this_operator"]["status"] == "none":
+        allow(network, "ivan")
+        good(*join(home, port=9300), **ENV)
+    return home
+
+
+def with_wallet(
+    network: Network,
+    home: Path,
+    said: list[str],
+    work: Callable[[EthereumClient, L1Account, Wallet], Awaitable[None]],
+) -> None:
+    """Run `work` with a client, the account of a directory, and a wallet that tells `said`."""
+    key = load_keys(home, PASSWORD).l1_key
+    genesis = orjson.loads((home / "genesis.json").read_bytes())
+    contract = bytes.fromhex(genesis["l1"]["contract"][2:])
+
+    async def run_it() -> None:
+        client = EthereumClient(network.l1.url, contract)
+        account = L1Account(key, network.l1.chain_id)
+        wallet = Wallet(client, account, said.append)
+        try:
+            await work(client, account, wallet)
+        finally:
+            await wallet.aclose()
+            await client.aclose()
+
+    network.runner.run(run_it())
