@@ -183,10 +183,13 @@ async def _operate(
     if not url.startswith(("http://", "https://")):
         raise CommandError(f"--l1 is {url!r}, it has to start with http:// or https://")
     client = EthereumClient(url, l1.contract, l1.deploy_block, finality_depth=l1.finality_depth)
-    wallet = Wallet(client, L1Account(key, l1.chain_id), progress) if key is not None else None
+    account = bytes.fromhex(show_keys(directory)["l1_address"][2:])
+    wallet = None
+    if key is not None:
+        signer = L1Account(key, l1.chain_id)
+        account, wallet = signer.address, Wallet(client, signer, progress)
     try:
         await client.check(l1.chain_id, genesis.chain_id)
-        account = bytes.fromhex(show_keys(directory)["l1_address"][2:])
         registry = Registry(client)
         return await work(
             Operator(directory, genesis, l1, account, client, registry, wallet, progress)

@@ -360,3 +360,15 @@ def with_wallet(
             await client.aclose()
 
     network.runner.run(run_it())
+
+
+def test_a_member_of_the_present_committee_is_needed_until_the_next_one(network: Network) -> None:
+    alice = network.home("alice")
+    good("join", "--dir", alice, **ENV)
+    told = as_json("leave", "--dir", alice, "--no-wait")
+    assert (told["free"], told["status"]) == (False, "leaving")
+    assert "wait with the node running" in told["next"]
+    assert "still holds the member" in refusal("exit", "--dir", alice)
+    assert "has left" in refusal("rotate", "--dir", alice)
+    assert not (alice / "keys" / "bls-next.json").exists()
+    assert "leaving: still needed" in registry_finding(alice)["sentence"]
