@@ -55,14 +55,19 @@ class Fetcher:
         return min(times) if times else None
 
     def add(self, source: int) -> None:
-        """Somebody outside the committee who may have what I lack."""
+        """Somebody outside the committee who may have what I lack, and have asked others for."""
         if source not in self._others:
             self._others.append(source)
+            for wanted in self._wanted.values():
+                wanted.candidates.append(source)
 
     def remove(self, source: int) -> None:
         """A source outside the committee is gone."""
         if source in self._others:
             self._others.remove(source)
+            for wanted in self._wanted.values():
+                if len(wanted.candidates) > 1 and source in wanted.candidates:
+                    wanted.candidates.remove(source)
 
     # ------------------------------------------------------------------ single blocks
 

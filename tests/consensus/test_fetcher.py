@@ -130,3 +130,12 @@ def test_one_reply_bridges_256_blocks() -> None:
     assert not is_long(None, 0)
     assert not is_long(266, 10)
     assert is_long(267, 10)
+
+
+def test_Ep4_who_comes_later_is_asked_too_for_what_the_others_do_not_send() -> None:
+    mine = Fetcher(4, 0, RETRY)
+    mine.want({A: signers(1, 2)}, 0)
+    mine.add(200)
+    assert {asked(mine, now)[0] for now in range(0, 4 * RETRY, RETRY)} == {1, 2, 3, 200}
+    mine.remove(200)
+    assert 200 not in {asked(mine, now)[0] for now in range(4 * RETRY, 8 * RETRY, RETRY)}
