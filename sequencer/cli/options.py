@@ -125,7 +125,7 @@ def print_fields(value: dict[str, Any], indent: int = 0) -> None:
 
 
 def _plain(item: Any) -> str:
-    if item is None or item in ([], {}):
+    if item is None or item in ([], {}, ""):
         return "-"
     if isinstance(item, list):
         return ", ".join(map(str, item))
