@@ -59,6 +59,7 @@ def commands() -> None:
     \b
     testnet run              four nodes order and settle real traffic; exit code 0 or 1
     testnet up               a cluster that stays, with a live table; Ctrl-C ends it
+    testnet join             a new member for the cluster that runs; also: leave, rotate
     testnet bench            how fast it is
     testnet scenario         named stories of faults, in virtual time or on processes
     testnet sim              thousands of runs in virtual time, faults and liars from a seed
