@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from consensus.committee import Member
+from consensus.committee import Committee, Member
 from consensus.epochs import EpochChange
 from consensus.rules import Rules
 from net.simulated import Conditions
@@ -135,7 +135,7 @@ class PostingPlace:
         process = self._place.process
         if not isinstance(process, NodeProcess):
             return
-        pending = self._run.l1.final().pending
+        pending = self._run.elect()
         if pending is not None and not self.faults.down:
             self._place.see(pending)
         try:
@@ -262,18 +262,17 @@ class SettlementRun:
         require(numbers == list(range(1, len(numbers) + 1)), "once", "batches {}", numbers[-3:])
         epochs = [change.committee.epoch for block in self.l1.chain for change in block.handovers]
         require(epochs == list(range(1, len(epochs) + 1)), "once", "handovers {}", epochs[-3:])
-        self._elect()
         late = self.random.random() < self.faults.level
         self.world.clock.after(BLOCK_MS * (3 if late else 1), self._mine)
 
-    def _elect(self) -> None:
+    def elect(self) -> Committee | None:
         """What is pending in a final block stays: the world knows the next committee from there."""
         pending, registry = self.l1.final().pending, self.world.registry
-        if pending is None or pending.epoch <= registry.newest:
-            return
-        places = {signer.identity: place for place, signer in enumerate(registry.signers)}
-        elected = registry.elect([places[member.identity] for member in pending.members])
-        assert elected == pending
+        if pending is not None and pending.epoch > registry.newest:
+            places = {signer.identity: place for place, signer in enumerate(registry.signers)}
+            elected = registry.elect([places[member.identity] for member in pending.members])
+            assert elected == pending
+        return pending
 
     def _change_members(self) -> None:
         """Somebody joins or leaves, or all change their places."""
