@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
-from itertools import filterfalse
+from itertools import chain, filterfalse, islice
 
 from consensus.rules import Rules
 from sequencer.collection import COUNT_BYTES, HEADER_BYTES, Collection
@@ -222,6 +222,14 @@ class Pool:
                 break
         if digests:
             self._ready.offers.append((leader, tuple(digests)))
+
+    def own(self) -> tuple[bytes, ...]:
+        """What my clients sent and nobody has ordered, so many as fit an offer.
+
+        After a restart nobody knows whose a collection was: it may be theirs.
+        """
+        mine = chain(self._by_author.get(self._me, ()), self._by_author.get(UNKNOWN_AUTHOR, ()))
+        return tuple(islice(mine, self._limits.max_offered))
 
     # the replica's view
 

@@ -494,3 +494,18 @@ def test_a_guest_that_left_is_asked_no_more_and_its_collections_stay() -> None:
         asked |= {peer for peer, _ in pool.take().requests}
     assert asked == {1, 2, 3}
     assert pool.select((), 10, 1 << 20) == (given.digest,)
+
+
+def test_a_follower_offers_its_clients_collections_and_not_what_it_fetched() -> None:
+    pool = Pool(None, 4, RULES, LIMITS)
+    pool.submit([(901, b"mine")], now=0)
+    pool.tick(0)
+    (mine,) = pool.take().broadcast
+    fetched, saved = make_collection(1), make_collection(2)
+    pool.want([fetched.digest], (0,), now=0)
+    pool.on_collection(0, fetched.data, now=0)
+    assert pool.own() == (mine.digest,)
+    pool.recover([saved])
+    assert pool.own() == (mine.digest, saved.digest)
+    pool.on_committed(1, [mine.digest, saved.digest])
+    assert pool.own() == ()
