@@ -153,15 +153,14 @@ def require_memory(
 ) -> Watermarks | None:
     """Refuse to start keys that have signed for this chain on data that does not know what.
 
-    A first start saves an empty record before the keys remember it, so a crash in between is
-    harmless. Returns what was imported and holds in this epoch and every later one. `ConfigError`
-    with what to do.
+    A first start saves an empty record before the keys are used and remember it, so a crash in
+    between is harmless. Returns what was imported and holds in this epoch and every later one.
+    `ConfigError` with what to do.
     """
-    file = directory / KEYS_DIRECTORY / SIGNED_FILE
-    signed_for = file.read_text().split() if file.exists() else []
     saved = store.get(Table.META, META_SAFETY)
     marks = imported(directory, chain_id)
-    if chain_id.hex() in signed_for and saved is None and marks is None and not after_data_loss:
+    forgotten = saved is None and marks is None
+    if forgotten and chain_id.hex() in _signed_for(directory) and not after_data_loss:
         raise ConfigError(
             f"these keys have signed for this chain, but {directory / 'data'} does not know what: "
             "a member that forgot its votes may vote twice, which counts as lying. Restore the "
@@ -175,9 +174,22 @@ def require_memory(
         writes = WriteBatch()
         writes.put(Table.META, META_SAFETY, raised.encode())
         store.save(writes)
-    if chain_id.hex() not in signed_for:
-        with file.open("a") as marked:
-            marked.write(chain_id.hex() + "\n")
-            marked.flush()
-            os.fsync(marked.fileno())
     return marks
+
+
+def remember_signing(directory: Path, chain_id: bytes) -> None:
+    """Note beside the keys that they sign for this chain; before they do, for the first time.
+
+    The keys of a node that only ever follows remember nothing: it may lose its data.
+    """
+    if chain_id.hex() in _signed_for(directory):
+        return
+    with (directory / KEYS_DIRECTORY / SIGNED_FILE).open("a") as marked:
+        marked.write(chain_id.hex() + "\n")
+        marked.flush()
+        os.fsync(marked.fileno())
+
+
+def _signed_for(directory: Path) -> list[str]:
+    file = directory / KEYS_DIRECTORY / SIGNED_FILE
+    return file.read_text().split() if file.exists() else []

@@ -18,6 +18,7 @@ import orjson
 from consensus.bls import KeySigner
 from consensus.committee import Member
 from sequencer.config import ConfigError, read_bounded
+from sequencer.guard import remember_signing
 from sequencer.keys import (
     BLS_FILE,
     KEYS_DIRECTORY,
@@ -38,10 +39,15 @@ logger = logging.getLogger("sequencer")
 
 
 class KeyRing:
-    """Secrets by public key, each opened once; the password is kept for keys that come later."""
+    """Secrets by public key, each opened once; the password is kept for keys that come later.
 
-    def __init__(self, directory: Path, password: str, keys: NodeKeys) -> None:
+    Keys that are handed out are noted as used for the chain (see `guard`).
+    """
+
+    def __init__(self, directory: Path, password: str, keys: NodeKeys, chain_id: bytes) -> None:
         self._directory = directory
+        self._chain_id = chain_id
+        self._is_noted = False
         self._password = password
         self._keys = keys
         present = KeySigner(keys.bls_secret, keys.identity_seed)
@@ -60,6 +66,9 @@ class KeyRing:
         if secret is None:
             return None
         self._secrets[member.bls_key] = secret
+        if not self._is_noted:
+            remember_signing(self._directory, self._chain_id)
+            self._is_noted = True
         return KeySigner(secret, self._keys.identity_seed)
 
     def _find(self, bls_key: bytes) -> bytes | None:

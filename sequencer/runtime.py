@@ -81,7 +81,7 @@ def run_node(directory: Path, password: str, after_data_loss: bool = False) -> i
         raise ConfigError(*violations)
     keys = load_keys(directory, password)
     set_up_logging(config.log.level, config.log.json)
-    ring = KeyRing(directory, password, keys)
+    ring = KeyRing(directory, password, keys, genesis.chain_id)
     return uvloop.run(Runtime(directory, config, genesis, keys, ring, after_data_loss).run())
 
 

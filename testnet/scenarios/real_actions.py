@@ -151,7 +151,7 @@ class Hands:
         finally:
             store.close()
         shutil.rmtree(data)
-        (node.spec.directory / KEYS_DIRECTORY / SIGNED_FILE).unlink()
+        (node.spec.directory / KEYS_DIRECTORY / SIGNED_FILE).unlink(missing_ok=True)
 
     async def _begin_with_snapshot(self, node: NodeSpec, source: NodeSpec) -> None:
         file = node.directory / "snapshot.bin"

@@ -9,7 +9,7 @@ import pytest
 from consensus.bls import new_bls_secret
 from consensus.safety import EVERY_ROUND, SafetyRecord, Watermarks
 from sequencer.config import ConfigError
-from sequencer.guard import require_memory
+from sequencer.guard import remember_signing, require_memory
 from sequencer.store.lmdb import LmdbStore
 from sequencer.store.schema import META_SAFETY, Table
 from sequencer.store.seam import WriteBatch
@@ -34,6 +34,7 @@ def has_signed(directory: Path, **rounds: int) -> None:
     """Leave data behind whose record holds these rounds."""
     store = LmdbStore(directory / "data", CHAIN)
     require_memory(directory, CHAIN, store, False)
+    remember_signing(directory, CHAIN)
     writes = WriteBatch()
     record = replace(SafetyRecord.initial(CHAIN), **rounds)  # type: ignore[arg-type]
     writes.put(Table.META, META_SAFETY, record.encode())

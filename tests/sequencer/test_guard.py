@@ -16,6 +16,7 @@ from sequencer.guard import (
     export_protection,
     import_protection,
     imported,
+    remember_signing,
     require_memory,
 )
 from sequencer.store.memory import MemoryStore
@@ -31,38 +32,50 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def start(home: Path, store: MemoryStore, after_data_loss: bool = False) -> None:
+    """Start a member, which gets ready to sign."""
+    require_memory(home, CHAIN, store, after_data_loss)
+    remember_signing(home, CHAIN)
+
+
 def test_a_first_start_saves_an_empty_record_before_the_keys_remember(home: Path) -> None:
     store = MemoryStore(CHAIN)
     require_memory(home, CHAIN, store, False)
-    saved = store.get(Table.META, META_SAFETY)
-    assert saved is not None
-    assert SafetyRecord.decode(saved) == SafetyRecord.initial(CHAIN)
+    assert record_in(store) == SafetyRecord.initial(CHAIN)
+    assert not (home / "keys" / SIGNED_FILE).exists()
+    remember_signing(home, CHAIN)
     assert (home / "keys" / SIGNED_FILE).read_text().split() == [CHAIN.hex()]
 
 
 def test_a_restart_keeps_its_record(home: Path) -> None:
     store = MemoryStore(CHAIN)
     for _ in range(3):
-        require_memory(home, CHAIN, store, False)
+        start(home, store)
     assert (home / "keys" / SIGNED_FILE).read_text().split() == [CHAIN.hex()]
 
 
 def test_lost_data_is_refused_with_a_sentence(home: Path) -> None:
-    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    start(home, MemoryStore(CHAIN))
     with pytest.raises(ConfigError, match=r"may vote twice.*--after-data-loss"):
-        require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+        start(home, MemoryStore(CHAIN))
 
 
 def test_an_operator_may_take_it_on_once(home: Path) -> None:
-    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    start(home, MemoryStore(CHAIN))
     store = MemoryStore(CHAIN)
-    require_memory(home, CHAIN, store, True)
-    require_memory(home, CHAIN, store, False)
+    start(home, store, True)
+    start(home, store)
+
+
+def test_who_only_followed_may_lose_its_data(home: Path) -> None:
+    for _ in range(2):
+        assert require_memory(home, CHAIN, MemoryStore(CHAIN), False) is None
 
 
 def test_another_chain_is_another_memory(home: Path) -> None:
-    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    start(home, MemoryStore(CHAIN))
     require_memory(home, OTHER, MemoryStore(OTHER), False)
+    remember_signing(home, OTHER)
     assert len((home / "keys" / SIGNED_FILE).read_text().split()) == 2
 
 
@@ -97,7 +110,7 @@ def test_what_a_record_signed_is_exported_and_read_back(tmp_path: Path, home: Pa
 def test_with_a_protection_a_member_starts_on_empty_data_and_signs_nothing_covered(
     home: Path,
 ) -> None:
-    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    start(home, MemoryStore(CHAIN))
     import_protection(home, Protection(CHAIN, ME, SIGNED), ME)
     store = MemoryStore(CHAIN)
     assert require_memory(home, CHAIN, store, False) == SIGNED
@@ -188,7 +201,7 @@ def test_a_log_that_begins_above_the_genesis_has_a_first_record_of_its_own(home:
 
 
 def test_a_snapshot_is_no_memory_of_what_was_signed(home: Path) -> None:
-    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    start(home, MemoryStore(CHAIN))
     store = MemoryStore(CHAIN)
     writes = WriteBatch()
     writes.put(Table.META, META_FIRST_RECORD, SafetyRecord.initial(CHAIN).encode())
@@ -198,7 +211,7 @@ def test_a_snapshot_is_no_memory_of_what_was_signed(home: Path) -> None:
 
 
 def test_with_a_snapshot_comes_what_was_signed_before(home: Path) -> None:
-    require_memory(home, CHAIN, MemoryStore(CHAIN), False)
+    start(home, MemoryStore(CHAIN))
     marks = Watermarks(3, voted=77, timeout=5, commit_vote=6, proposed=4)
     import_protection(home, Protection(CHAIN, b"i" * 32, marks), b"i" * 32)
     store, first = MemoryStore(CHAIN), replace(SafetyRecord.initial(CHAIN), epoch=3)

@@ -13,6 +13,7 @@ from sequencer.keyring import KeyRing, make_next_key, stored_key
 from sequencer.keys import create_keys, load_keys, show_keys
 from tests.sequencer.commands import PASSWORD, cheap_keys  # noqa: F401
 
+CHAIN = b"c" * 32
 NEXT = new_bls_secret(b"next" * 8)
 NEXT_KEY = KeySigner(NEXT, bytes(32)).bls_key
 
@@ -24,7 +25,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def ring(home: Path) -> KeyRing:
-    return KeyRing(home, PASSWORD, load_keys(home, PASSWORD))
+    return KeyRing(home, PASSWORD, load_keys(home, PASSWORD), CHAIN)
 
 
 def named(keys: KeyRing, bls_key: bytes) -> Member:
@@ -42,6 +43,16 @@ def test_the_present_key_signs(home: Path) -> None:
     assert signer is not None
     assert signer.bls_key == present(home)
     assert not keys.settle(named(keys, present(home)))
+
+
+def test_keys_that_are_handed_out_are_noted_as_used_for_the_chain(home: Path) -> None:
+    keys, noted = ring(home), home / "keys" / "signed-for"
+    assert keys.signer_for(named(keys, NEXT_KEY)) is None
+    assert not noted.exists()
+    for _ in range(2):
+        keys.signer_for(named(keys, present(home)))
+        ring(home).signer_for(named(keys, present(home)))
+    assert noted.read_text().split() == [CHAIN.hex()]
 
 
 def test_a_key_that_is_made_while_the_node_runs_is_found(home: Path) -> None:
