@@ -33,6 +33,9 @@ BUMP_AFTER_BLOCKS: Final = 4
 MAX_VERSIONS: Final = 12
 MAX_NONCES: Final = 16
 """How often a nonce may be lost to another transaction of the account."""
+MAX_LOOKS: Final = 4
+"""Looks at a nonce that is used up, for the receipt: an L1 may show an account's new state before
+it shows the transaction that brought it."""
 MINED_WITHIN_S: Final = 600.0
 
 _LOST_NONCE: Final = (SendOutcome.NONCE_TOO_LOW, SendOutcome.UNDERPRICED)
@@ -150,6 +153,7 @@ class Wallet:
         self, flight: _Flight, data: bytes, value: int, gas: int, deadline: float
     ) -> Receipt | None:
         """The receipt; None if another transaction used the nonce."""
+        looks = 0
         while time.monotonic() < deadline:
             try:
                 mined = await self._client.nonce(self._account.address)
@@ -157,9 +161,11 @@ class Wallet:
                     receipt = await self._client.receipt(version.tx_hash)
                     if receipt is not None:
                         return receipt
-                if mined > flight.nonce:
+                looks = looks + 1 if mined > flight.nonce else 0
+                if looks == MAX_LOOKS:
                     return None
-                await self._push(flight, data, value, gas)
+                if looks == 0:
+                    await self._push(flight, data, value, gas)
             except L1Unreachable as error:
                 self._tell(f"{error}; it may have been sent, looking again")
             await asyncio.sleep(POLL_S)

@@ -16,6 +16,7 @@ from sequencer.cli.operator import Operator, operate
 from sequencer.keyring import stored_key
 from sequencer.keys import NodeKeys, create_keys, load_keys, new_keys, show_keys
 from sequencer.settlement.account import Fees, L1Account
+from sequencer.settlement.client import Receipt
 from sequencer.settlement.ethereum import EthereumClient
 from sequencer.settlement.registry_abi import add_stake_call, register_call
 from sequencer.settlement.wallet import Wallet
@@ -327,6 +328,32 @@ def test_a_transaction_that_offers_too_little_offers_more(network: Network) -> N
         assert len([sentence for sentence in said if sentence.startswith("sent ")]) > 1
 
     with_wallet(network, home, said, rise)
+
+
+def test_an_l1_that_shows_the_nonce_before_the_receipt_is_looked_at_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the call would be made twice."""
+    home = beside_the_node(network)
+    said: list[str] = []
+
+    async def hide(client: EthereumClient, account: L1Account, wallet: Wallet) -> None:
+        before, shown, hidden = await client.nonce(account.address), client.receipt, []
+
+        async def late(tx_hash: bytes) -> Receipt | None:
+            receipt = await shown(tx_hash)
+            if receipt is not None and len(hidden) < 2:
+                hidden.append(tx_hash)
+                return None
+            return receipt
+
+        monkeypatch.setattr(client, "receipt", late)
+        receipt = await wallet.call(add_stake_call(), 7, within_s=20)
+        assert receipt.tx_hash == hidden[0]
+        assert await client.nonce(account.address) == before + 1
+
+    with_wallet(network, home, said, hide)
+    assert not any("nonce went to another" in sentence for sentence in said)
 
 
 def beside_the_node(network: Network) -> Path:
