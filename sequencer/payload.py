@@ -21,7 +21,9 @@ class NodePayload:
     def select(
         self, exclude: Container[bytes], max_count: int, max_bytes: int
     ) -> tuple[bytes, ...]:
+        """Digests to order next."""
         return self._pool.select(exclude, max_count, max_bytes)
 
     def block_wanted_at(self) -> int | None:
+        """Unix milliseconds at which a block is wanted even if it is empty; None if never."""
         return self._batcher.block_wanted_at() if self._batcher else None
