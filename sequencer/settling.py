@@ -93,6 +93,13 @@ class Settling:
         already counts as certified."""
         return self._batcher.certified_up_to(max(self.final, self._next_number - 1))
 
+    def posted_since(self) -> int | None:
+        """The L1 block behind which stands what is remembered as posted and not final."""
+        if self.posted <= self.final:
+            return None
+        last_final = self._store.get(Table.POSTED, u64(self.final))
+        return int.from_bytes(last_final[32:40], "big") if last_final else 0
+
     def header_epoch(self, number: int) -> int | None:
         """The epoch in the header of a closed batch."""
         header = self.header(number)

@@ -82,6 +82,11 @@ class PosterPort(Protocol):
         that the contract takes next on; 0 for none."""
         ...
 
+    def posted_since(self) -> int | None:
+        """The L1 block behind which stands what is remembered as posted and not final; None if
+        nothing is. It may have moved, and become final, while nobody looked."""
+        ...
+
     def header_epoch(self, number: int) -> int | None:
         """The epoch in the header of a batch; None while it is not closed here."""
         ...
@@ -246,6 +251,8 @@ class PosterRunner:
         client, address = self._client, self._account.address
         nonce = await client.nonce(address)
         start = self.machine.window_start
+        if start is None:
+            start = self._port.posted_since()
         since = final.number if start is None else min(start, final.number)
         accepted = await client.accepted(since + 1, head.number)
         at_final = await client.contract_state(final)

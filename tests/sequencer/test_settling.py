@@ -225,6 +225,17 @@ def test_the_contracts_next_epoch_gives_unposted_batches_new_heads_and_wakes_the
     assert (settling.size, settling.member) == (7, -1)
 
 
+def test_what_is_posted_and_not_final_is_looked_for_again_after_a_start() -> None:
+    """It may have moved to another transaction, and become final, while the node was down."""
+    world, settling = settled()
+    settling.notify(posted(1))
+    assert Settling(world.batchers[0], world.stores[0], CHAIN, 4, 0).posted_since() == 0
+    settling.notify(Final(1))
+    assert settling.posted_since() is None
+    settling.notify(posted(2))
+    assert settling.posted_since() == 101
+
+
 def test_what_the_contract_has_counts_as_certified() -> None:
     """Its certificate may be gone: the L1 has it."""
     world = World()

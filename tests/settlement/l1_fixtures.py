@@ -123,6 +123,9 @@ class MemoryPort:
     def latest_certified(self) -> int:
         return len(self.batches)
 
+    def posted_since(self) -> int | None:
+        return None
+
     def header_epoch(self, number: int) -> int | None:
         if number > len(self.batches):
             return None

@@ -131,6 +131,9 @@ class Member:
     def latest_certified(self) -> int:
         return self.world.certified
 
+    def posted_since(self) -> int | None:
+        return None
+
     def header_epoch(self, number: int) -> int | None:
         if number > self.world.last_closed:
             return None

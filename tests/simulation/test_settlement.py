@@ -6,7 +6,11 @@ from testnet.simulation.settlement import run_seed
 from testnet.simulation.trace import Trace
 
 
-@pytest.mark.parametrize("seed", range(20))
+MOVED_WHILE_DOWN = 228
+"""A batch is taken out, posted again by another, and final, before its node is back."""
+
+
+@pytest.mark.parametrize("seed", [*range(20), MOVED_WHILE_DOWN])
 def test_whatever_the_l1_does_the_derived_log_is_the_committed_one(seed: int) -> None:
     outcome = run_seed(seed)
     assert outcome.violation is None
