@@ -5,7 +5,6 @@ import pytest
 from testnet.simulation.settlement import run_seed
 from testnet.simulation.trace import Trace
 
-
 MOVED_WHILE_DOWN = 228
 """A batch is taken out, posted again by another, and final, before its node is back."""
 
