@@ -80,14 +80,12 @@ async def _make(it: Run, change: Change) -> None:
     nodes = testnet.cluster.nodes
     leaving = [nodes[number] for number in change.leaving]
     rotating = [nodes[number] for number in change.rotating]
-    joining = await add_nodes(testnet, change.joining, _quietly) if change.joining else []
-    for node in joining:
-        it.watch(nodes.index(node))
+    joining = await _add(it, change.joining) if change.joining else []
     _announce(it, {"join": joining, "leave": leaving, "take new keys": rotating})
     work: list[Coroutine[Any, Any, None]] = [
         *(_join(it, node) for node in joining),
-        *(_leave(it, node) for node in leaving),
-        *(_rotate(it, node) for node in rotating),
+        *(leave_one(it, node) for node in leaving),
+        *(rotate_one(it, node) for node in rotating),
         _crash(it, nodes[change.killed]),
     ]
     async with asyncio.TaskGroup() as group:
@@ -104,13 +102,28 @@ def _announce(it: Run, verbs: dict[str, list[NodeProcess]]) -> None:
     _say(it, "; ".join(said).replace("take new keyss", "takes a new key"))
 
 
+async def _add(it: Run, count: int) -> list[NodeProcess]:
+    nodes = await add_nodes(it.testnet, count, _quietly)
+    for node in nodes:
+        it.watch(it.testnet.cluster.nodes.index(node))
+    return nodes
+
+
+async def join_one(it: Run) -> None:
+    """A new node becomes a member, and its log is watched."""
+    (node,) = await _add(it, 1)
+    await _join(it, node)
+
+
 async def _join(it: Run, node: NodeProcess) -> None:
     await register(it.testnet, node, _quietly)
     await wait_member(it.testnet, node, _quietly)
 
 
-async def _leave(it: Run, node: NodeProcess) -> None:
-    """Clients go elsewhere before the node is stopped."""
+async def leave_one(it: Run, node: NodeProcess) -> None:
+    """A member leaves; clients go elsewhere before its node is stopped."""
+    while not node.is_running:  # noqa: ASYNC110 - a crash that is mended soon
+        await asyncio.sleep(POLL_S)
     await take_leave(it.testnet, node, _quietly)
     await wait_follower(it.testnet, node, _quietly)
     it.traffic.away.add(it.testnet.cluster.nodes.index(node))
@@ -120,7 +133,8 @@ async def _leave(it: Run, node: NodeProcess) -> None:
     it.testnet.retire(node)
 
 
-async def _rotate(it: Run, node: NodeProcess) -> None:
+async def rotate_one(it: Run, node: NodeProcess) -> None:
+    """A member takes another key."""
     await rotate(it.testnet, node.spec.name, _quietly)
 
 

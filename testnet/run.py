@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -198,7 +199,10 @@ async def _disturb(
 
 
 def _names(it: Run) -> str:
-    return ", ".join(it.testnet.specs[index].name for index in it.killed)
+    times = Counter(it.testnet.specs[index].name for index in it.killed)
+    return ", ".join(
+        name if count == 1 else f"{name} {count} times" for name, count in times.items()
+    )
 
 
 def _take(workload: Workload, count: int) -> list[Submission]:

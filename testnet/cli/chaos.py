@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ from testnet.cli import options
 @options.l1
 @options.data
 @options.seed
+@click.option("--members", is_flag=True, help="Members join, leave and take new keys meanwhile.")
 @options.json_file
 def chaos_command(
     nodes: str,
@@ -35,18 +37,21 @@ def chaos_command(
     l1: str,
     data: str,
     seed: int,
+    members: bool,
     json_file: Path | None,
 ) -> None:
     """Run real traffic on a new cluster while things go wrong, then check everything.
 
     The seed draws the faults: nodes killed and restarted, one or all at once, paused, cut off,
     slow; the L1 stalled and reorganised. In the end everything is mended, and the same has to be
-    so as after `testnet run`.
+    so as after `testnet run`. With --members the committee changes meanwhile, and traffic goes on
+    until the last change is complete.
 
     \b
     Example:  testnet chaos --seed 7 --duration 120
     """
     from testnet.chaos import chaos
+    from testnet.churn import RULES
     from testnet.launch import Plan
     from testnet.report import Progress, print_summary
     from testnet.run import Job, run, summary_rows
@@ -56,6 +61,9 @@ def chaos_command(
         plan = Plan(place, int(nodes), l1, seed, links=True, data=data)
         count = max(4, int(duration * rate))
         job = Job(plan, count, rate, transaction_bytes, chaos(seed, duration))
+        if members:
+            disturb = chaos(seed, duration, with_members=True)
+            job = Job(replace(plan, rules=RULES), 0, rate, transaction_bytes, disturb)
         found = asyncio.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
     if json_file is not None:

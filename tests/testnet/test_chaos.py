@@ -1,5 +1,6 @@
 """Faults drawn from a seed: repeatable, bounded, of every kind, and mended."""
 
+import asyncio
 import io
 import sys
 from types import SimpleNamespace
@@ -50,13 +51,14 @@ async def test_every_fault_strikes_and_is_mended(tmp_path, monkeypatch, kind):
         links.heal()
         testnet = SimpleNamespace(cluster=cluster, specs=specs, links=links, l1=None)
         progress = SimpleNamespace(console=Console(file=io.StringIO()))
-        it = SimpleNamespace(testnet=testnet, progress=progress, killed=[])
+        started = asyncio.get_running_loop().time()
+        it = SimpleNamespace(testnet=testnet, progress=progress, killed=[], started=started)
         fault = Fault(0.0, 0.0, kind, tuple(struck))
         monkeypatch.setattr(chaos, "draw_faults", lambda *_: [fault])
 
-        await chaos._strike(it, fault)
+        await chaos._strike(it, fault, chaos._struck(it, fault))
         states.append(describe(cluster, links))
-        await chaos._mend(it, fault)
+        await chaos._mend(it, fault, chaos._struck(it, fault))
         assert describe(cluster, links) == "RRRR 12 open 0 slow"
         await chaos.chaos(0, 1.0)(it)
         assert describe(cluster, links) == "RRRR 12 open 0 slow"
@@ -70,6 +72,29 @@ async def test_every_fault_strikes_and_is_mended(tmp_path, monkeypatch, kind):
             "slow": "RRRR 12 open 6 slow",
         }[kind]
     ]
+
+
+def test_the_committee_of_a_seed_changes_in_the_same_way_each_time():
+    changes = chaos.draw_changes(7, 120)
+    assert changes == chaos.draw_changes(7, 120) != chaos.draw_changes(8, 120)
+    assert {kind for _, kind in changes} == set(chaos.MEMBER_CHANGES)
+    assert [at for at, _ in changes] == sorted(at for at, _ in changes)
+
+
+async def test_a_node_that_has_left_is_neither_struck_nor_started_again(tmp_path):
+    specs = [NodeSpec(f"node-{at}", tmp_path / f"{at}", 1, 2) for at in range(3)]
+    async with Cluster([NodeProcess(spec, lambda _: SLEEPING) for spec in specs]) as cluster:
+        cluster.nodes[0].start()
+        cluster.nodes[1].start()
+        it = SimpleNamespace(testnet=SimpleNamespace(cluster=cluster, links=None, l1=None))
+        fault = Fault(0.0, 0.0, "kill", (0,))
+        struck = chaos._struck(it, fault)
+        assert struck == cluster.nodes[:1]
+        struck[0].kill()
+        struck[0].left = True
+        await chaos._mend(it, fault, struck)
+        assert not struck[0].is_running
+        assert chaos._struck(it, fault) == [cluster.nodes[1]], "node 2 is not there yet"
 
 
 def describe(cluster: Cluster, links: Links) -> str:
