@@ -1,5 +1,6 @@
 """Each rule broken in turn, to prove that the simulation would notice; `mutation` says how."""
 
+from testnet.simulation.epoch_mutants import EPOCH_MUTANTS
 from testnet.simulation.live_mutants import LIVE_MUTANTS
 from testnet.simulation.mutation import Edit, Mutant
 
@@ -432,4 +433,4 @@ SAFETY_MUTANTS = (
         seeds=(2, 3),
     ),
 )
-MUTANTS = (*SAFETY_MUTANTS, *LIVE_MUTANTS)
+MUTANTS = (*SAFETY_MUTANTS, *LIVE_MUTANTS, *EPOCH_MUTANTS)
