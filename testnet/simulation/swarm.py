@@ -112,15 +112,14 @@ def draw_plan(
     heal_ms = duration_ms * 3 // 4
     random = Random(f"plan {seed}")
     count = nodes or random.choice(NODE_COUNTS)
-    elections = everybody(count)
     if changing is None:
         changing = Random(f"changing {seed}").random() < CHANGING_SHARE
-    weights = _draw_weights(Random(f"weights {seed}"), count)
     if changing:
-        weights = _draw_weights(Random(f"weights {seed}"), MAX_PLACES)
-        elections = draw_elections(Random(f"elections {seed}"), nodes, heal_ms, weights)
-        count = elections.places
-        weights = weights[:count]
+        elections, weights = _draw_changing(seed, nodes, heal_ms)
+    else:
+        elections = everybody(count)
+        weights = _draw_weights(Random(f"weights {seed}"), count)
+    count = elections.places
     most = random.choice((0, 0, 1, count))
     if adversary is not None:
         most = max(1, most)
@@ -134,10 +133,8 @@ def draw_plan(
     draw = FaultDraw(random, count, heal_ms)
     skewed = random.random() < 0.5
     clocks = ClockDraw(Random(f"clocks {seed}"), count, heal_ms)
-    conditions, actions = (
-        draw.conditions(),
-        [*draw.actions(), *clocks.actions(), *elections.actions],
-    )
+    conditions = draw.conditions()
+    actions = [*draw.actions(), *clocks.actions(), *elections.actions]
     ending = Random(f"ending {seed}")
     quiet = len(elections.committees) == 1 and ending.random() < 0.5
     if quiet and ending.random() < 0.5:
@@ -161,6 +158,15 @@ def draw_plan(
         adversary=adversary,
         faulty=tuple(sorted(faulty)),
     )
+
+
+def _draw_changing(
+    seed: int, nodes: int | None, until_ms: int
+) -> tuple[Elections, tuple[int, ...]]:
+    """Committees that follow each other, and what everybody weighs."""
+    weights = _draw_weights(Random(f"weights {seed}"), MAX_PLACES)
+    elections = draw_elections(Random(f"elections {seed}"), nodes, until_ms, weights)
+    return elections, weights[: elections.places]
 
 
 def _draw_weights(random: Random, nodes: int) -> tuple[int, ...]:

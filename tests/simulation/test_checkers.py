@@ -7,16 +7,18 @@ from dataclasses import replace
 import pytest
 
 from consensus.committee import Committee, Member
+from consensus.epochs import EpochChange, attestation, root_qc
 from consensus.messages import CommitVote, Proposal, Vote
 from consensus.safety import SafetyRecord
 from consensus.types import (
     Block,
+    CommitCertificate,
     QuorumCertificate,
     TimeoutCertificate,
     genesis_block,
     genesis_qc,
 )
-from testnet.simulation import checkers, protocol_checker
+from testnet.simulation import checkers, epoch_checker, finality, protocol_checker
 from testnet.simulation.checkers import LogChecker, Violation, check_bounded
 from testnet.simulation.crypto import StubCrypto, StubSigner
 from testnet.simulation.protocol_checker import ProtocolChecker
@@ -174,6 +176,83 @@ def test_Q1_evidence_against_an_honest_member() -> None:
         make_checker().on_evidence(0, 1)
 
 
+def elected() -> tuple[ProtocolChecker, Registry, Block]:
+    """A checker whose registry names a second committee, and the block that a quorum attests."""
+    registry = Registry(5, (0, 1, 2, 3))
+    following = registry.elect((1, 2, 3, 4))
+    checker = ProtocolChecker(registry, CHAIN, range(5), lambda *_: True, 8, StubCrypto())
+    locked = QuorumCertificate(0, 60, bytes(32), b"", b"")
+    for member in range(5):
+        checker.on_saved(member, replace(RECORD, high_qc=locked))
+    last = GENESIS
+    for round in (1, 2, 3):
+        last = replace(make_block(round, last), attestation=attestation(1, following.digest))
+        checker.on_block(last)
+        for member in (0, 1, 2):
+            vote(checker, member, last)
+    return checker, registry, last
+
+
+def end_vote(member: int, last: Block, digest: bytes) -> CommitVote:
+    return CommitVote(0, last.round, last.height, last.id, digest, member, bytes(96))
+
+
+def test_Ep1_a_member_signs_in_an_epoch_in_which_it_is_none() -> None:
+    checker, _, last = elected()
+    with pytest.raises(Violation, match="Ep1"):
+        checker.on_sent(4, Vote(0, 1, last.id, 4, bytes(96)))
+
+
+def test_Ep2_a_change_that_no_quorum_attested() -> None:
+    checker, registry, last = elected()
+    short = checker.blocks[last.parent_id]
+    signed = CommitCertificate.signed_bytes(
+        CHAIN, 0, short.round, short.height, short.id, registry.committees[1].digest
+    )
+    total = StubCrypto().aggregate([registry.signers[at].sign(signed) for at in (0, 1, 2)])
+    assert total is not None
+    certificate = CommitCertificate(
+        0, short.round, short.height, short.id, registry.committees[1].digest, b"\x07", total
+    )
+    with pytest.raises(Violation, match="Ep2"):
+        checker.epochs.check_change(0, EpochChange(certificate, short, registry.committees[1]))
+
+
+def test_Ep3_a_commit_vote_on_the_last_block_that_names_no_committee() -> None:
+    checker, registry, last = elected()
+    checker.on_sent(0, end_vote(0, last, registry.committees[1].digest))
+    with pytest.raises(Violation, match="Ep3"):
+        checker.on_sent(1, end_vote(1, last, bytes(32)))
+
+
+def test_Ep3_a_block_of_the_old_epoch_above_its_last_one_in_the_log() -> None:
+    checker, _, last = elected()
+    above = make_block(4, last)
+    checker.on_block(above)
+    with pytest.raises(Violation, match="Ep3"):
+        checker.epochs.on_logged(0, above, last)
+
+
+def test_Ep4_a_member_signs_in_an_epoch_that_its_disk_has_left() -> None:
+    checker, registry, last = elected()
+    for member in (0, 1, 2):
+        checker.on_sent(member, end_vote(member, last, registry.committees[1].digest))
+    checker.on_saved(1, SafetyRecord(1, root_qc(1, last)))
+    with pytest.raises(Violation, match="Ep4"):
+        checker.on_sent(1, Vote(0, 4, bytes(32), 1, bytes(96)))
+
+
+def test_Ep4_an_epoch_that_is_skipped_or_goes_back() -> None:
+    for epoch in (2, 0):
+        checker, registry, last = elected()
+        for member in (0, 1, 2):
+            checker.on_sent(member, end_vote(member, last, registry.committees[1].digest))
+        if epoch == 0:
+            checker.on_saved(1, SafetyRecord(1, root_qc(1, last)))
+        with pytest.raises(Violation, match="Ep4"):
+            checker.on_saved(1, replace(RECORD, epoch=epoch))
+
+
 def test_logs_must_be_prefixes_of_each_other_and_hold_nothing_twice() -> None:
     log = LogChecker(5)
     log.on_applied(0, 1, (b"a", b"b"), b"root")
@@ -220,9 +299,11 @@ def test_Q3_a_container_with_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_complaint_cites_a_rule() -> None:
-    source = inspect.getsource(protocol_checker) + inspect.getsource(checkers)
+    rooms = (protocol_checker, checkers, epoch_checker, finality)
+    source = "".join(inspect.getsource(room) for room in rooms)
     rules = set(re.findall(r'"([A-Z][a-z]?\d|quorum)"', source))
     uncited = re.findall(r'(?:require|Violation)\(\s*"(?![A-Z][a-z]?\d|quorum)', source)
     assert uncited == []
     assert {"V1", "V2", "V3", "V4", "V5", "T1", "T2", "L1", "L2", "P1", "Ld1", "E2", "E4"} <= rules
+    assert {"Ep1", "Ep2", "Ep3", "Ep4"} <= rules
     assert {"S1", "S3", "C1", "C2", "C3", "Q1", "Q2", "Q3", "quorum"} <= rules
