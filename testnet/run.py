@@ -380,7 +380,7 @@ def _latencies(it: Run) -> tuple[Sequence[float], float]:
     latencies, last = [], it.started
     for identity, accepted in it.traffic.accepted.items():
         if accepted.node in it.killed or accepted.node in it.traffic.away:
-            seen = min(watcher.seen[identity] for _, watcher in it.present)
+            seen = min(w.seen[identity] for w in it.watchers if identity in w.seen)
         else:
             seen = it.watchers[accepted.node].seen[identity]
         latencies.append((seen - accepted.sent) * 1_000)
