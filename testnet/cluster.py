@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -251,11 +251,13 @@ def die_with_parent() -> Callable[[], None] | None:
     return ask
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different ports on 127.0.0.1 that nobody listens on now."""
+def free_ports(count: int, taken: Collection[int] = ()) -> list[int]:
+    """`count` different ports on 127.0.0.1 that nobody listens on now, none of them `taken`."""
     found: list[int] = []
     # From the system's entropy, not from a run's seed: two runs at once must not collide.
     for port in random.SystemRandom().sample(PORT_RANGE, k=min(len(PORT_RANGE), 64 * count)):
+        if port in taken:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)

@@ -102,7 +102,7 @@ class Testnet:
     async def add(self) -> NodeProcess:
         """One more node, with ports and links, written down in the layout and not started."""
         number, founders = len(self.layout.nodes), self.genesis.committee.size
-        free = free_ports(3 + founders)
+        free = free_ports(3 + founders, self.layout.ports)
         entry = {"name": f"node-{number}", "rpc_port": free.pop(), "peer_port": free.pop()}
         if self.links is not None:
             assert self.layout.links is not None

@@ -148,9 +148,9 @@ def owner_of(port: int, pids: Sequence[int]) -> int | None:
 def _holder_of(socket: str, pids: Sequence[int]) -> int | None:
     for pid in pids:
         with suppress(OSError):
-            for descriptor in os.scandir(f"/proc/{pid}/fd"):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 with suppress(OSError):
-                    if os.readlink(descriptor.path) == socket:
+                    if os.readlink(f"/proc/{pid}/fd/{descriptor}") == socket:
                         return pid
     return None
 

@@ -45,6 +45,12 @@ class Layout:
         ]
 
     @property
+    def ports(self) -> set[int]:
+        """All ports that are given to nodes and relays, in use or not."""
+        given = {value for node in self.nodes for key, value in node.items() if "port" in key}
+        return given | set((self.links or {}).values())
+
+    @property
     def left(self) -> set[str]:
         """The names of nodes that were stopped for good."""
         return {node["name"] for node in self.nodes if node.get("left")}

@@ -1,9 +1,11 @@
 """Links that can be cut and slowed, with plain echo servers at their ends."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +154,26 @@ async def test_one_way_silences_a_node_towards_another_on_either_connection():
     links.heal()
     assert len(open_pairs(links)) == 6
     assert links.links[2, 0].back.is_set()
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells who calls")
+async def test_a_node_that_joined_is_cut_off_from_one_caller_and_not_from_another():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    front, unused = free_ports(2)
+    links = Links.between([unused, unused])
+    me = 1
+    await links.join(2, server.sockets[0].getsockname()[1], front, {}, lambda: {os.getpid(): me})
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front)
+        links.partition([[0], [1, 2]])
+        assert await round_trip(reader, writer, b"same group") == b"same group"
+        links.partition([[0, 2], [1]])
+        with pytest.raises(TimeoutError):
+            await round_trip(reader, writer, b"cut", timeout_s=0.2)
+        links.heal()
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(3) == b"cut"
+        writer.close()
+    finally:
+        links.close()
+        server.close()

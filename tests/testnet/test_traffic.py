@@ -126,3 +126,28 @@ async def test_load_reports_what_was_committed(tmp_path):
         found = await load(specs, 400, 0.1, 200, 0, Progress(Console(quiet=True)))
         again = await load(specs, 400, 0.1, 200, 0, Progress(Console(quiet=True)))
     assert found["committed"] == again["committed"] == "40 on 2 nodes"
+
+
+async def test_an_endless_stream_ends_when_it_is_told_to_and_loses_nothing():
+    async with fake_nodes(2) as nodes, Clients(nodes) as clients:
+        traffic, ended = Traffic(clients), asyncio.Event()
+        running = asyncio.create_task(traffic.run_until(iter(Workload(1, 2, 200)), 100, ended))
+        await until(lambda: len(traffic.accepted) >= 20)
+        ended.set()
+        async with asyncio.timeout(10):
+            await running
+        arrived = [item for block in nodes[0].log.blocks for item in block]
+        assert len(arrived) == len(set(arrived)) == len(traffic.accepted)
+        indices = sorted(item.submission.index for item in traffic.accepted.values())
+        assert indices == list(range(len(indices)))
+
+
+async def test_nodes_that_are_away_are_left_alone():
+    async with fake_nodes(3) as nodes, Clients(nodes) as clients:
+        traffic = Traffic(clients, away={0, 2})
+        await traffic.run(first(12, 3), 10_000)
+        assert [node.submissions for node in nodes] == [0, 12, 0]
+        assert traffic.retries == 0
+        traffic.away.add(1)
+        with pytest.raises(TestnetError, match="all nodes have left"):
+            await traffic.place(first(1, 3)[0])
