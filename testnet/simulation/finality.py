@@ -155,7 +155,9 @@ class Finality:
         if below:
             self._require_descent(block, self.blocks[self._finals[max(below)]])
         parent = self.blocks.get(block.parent_id)
-        if parent is not None and parent.round + 1 == block.round and parent.round > 0:
+        if parent is None or parent.epoch != block.epoch or parent.round == 0:
+            return  # the last block of an epoch is final by what ended it, perhaps rounds later
+        if parent.round + 1 == block.round:
             self._final((parent.epoch, parent.round), self.named_by(parent).block.id)
 
     def _final(self, moment: Moment, block_id: bytes) -> None:
