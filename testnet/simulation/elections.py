@@ -42,6 +42,11 @@ class Elections:
         """Who attests nothing while the epochs change."""
         return self.blind if self.latecomer is None else (*self.blind, self.latecomer)
 
+    def has_a_ruler(self, weights: Sequence[int]) -> bool:
+        """Whether somebody is a quorum alone: what its clock says is then what all obey."""
+        stakes = [[weights[place] for place in members] for members in self.committees]
+        return any(3 * max(held) > 2 * sum(held) for held in stakes)
+
     def fitting(self, rules: Rules, weights: Sequence[int]) -> Rules:
         """Ep2: attestations have to count for as long as it takes until everybody has led."""
         if len(self.committees) == 1:

@@ -163,9 +163,11 @@ def draw_plan(
 def _draw_changing(
     seed: int, nodes: int | None, until_ms: int
 ) -> tuple[Elections, tuple[int, ...]]:
-    """Committees that follow each other, and what everybody weighs."""
-    weights = _draw_weights(Random(f"weights {seed}"), MAX_PLACES)
-    elections = draw_elections(Random(f"elections {seed}"), nodes, until_ms, weights)
+    """Committees that follow each other, and what everybody weighs: nobody is a quorum alone."""
+    for weights in (_draw_weights(Random(f"weights {seed}"), MAX_PLACES), (1,) * MAX_PLACES):
+        elections = draw_elections(Random(f"elections {seed}"), nodes, until_ms, weights)
+        if not elections.has_a_ruler(weights):
+            break
     return elections, weights[: elections.places]
 
 
