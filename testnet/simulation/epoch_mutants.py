@@ -11,10 +11,10 @@ _HANDOVER = "sequencer.handover:Handover"
 
 _SEEDS = {
     "a committee that waits is no work": (56, 67),
-    "no blocks above the last one": (1, 10),
+    "no blocks above the last one": (1, 5),
     "transactions above the last block": (1, 4),
-    "the two-chain rule ends an epoch": (5, 26),
-    "the two-chain rule commits above the last block": (5,),
+    "the two-chain rule ends an epoch": (9, 14),
+    "the two-chain rule commits above the last block": (1, 10),
     "who is behind is not answered": (1, 2),
     "votes of any epoch count": (1, 4),
     "a guest speaks with a member's number": (0, 2),
