@@ -112,6 +112,7 @@ class Ready:
 
     `committed` is oldest first, each block once; the proof stands at the last block of a run.
     `want` are (digest, members to ask first); `offer_to` is a leader that may lack collections.
+    `offer_all`: whoever has nothing to order has no timer, and I need their timeouts beside mine.
     """
 
     record: SafetyRecord | None = None
@@ -121,6 +122,7 @@ class Ready:
     committed: list[tuple[Block, CommitProof | None]] = field(default_factory=list)
     want: list[tuple[bytes, tuple[int, ...]]] = field(default_factory=list)
     offer_to: int | None = None
+    offer_all: bool = False
     notices: list[Notice] = field(default_factory=list)
 
     @property

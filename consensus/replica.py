@@ -399,8 +399,9 @@ class Replica:
     # ------------------------------------------------------------------ timeouts
 
     def _time_out(self) -> None:
-        """T1, T2, E4: sign a timeout for this round once, then repeat it every base period."""
+        """T1, T2, E4, T4: sign a timeout once, repeat it every base period; tell what I hold."""
         self.pacemaker.mark_timed_out(self._clock)
+        self._out.ready.offer_all = True
         first = self.record.highest_timeout_round < self.round
         timeout = self.safety.timeout(self.round, self.committer.certificate)
         if isinstance(timeout, Refusal):

@@ -15,7 +15,7 @@ class Handover:
     def __init__(self, epochs: Epochs, base_timeout_ms: int) -> None:
         self._epochs = epochs
         self._again_ms = base_timeout_ms // 2
-        self._spoke: dict[tuple[int, type[core.Message]], int] = {}
+        self._spoke: dict[tuple[int, type[core.Message]], tuple[int, int]] = {}
         self._turn = 0
         self.deadline: int | None = None
         self.outgoing: list[tuple[int, core.Message]] = []
@@ -37,21 +37,24 @@ class Handover:
         if theirs < mine:
             self.on_request(peer, EpochRequest(theirs), now)
         else:
-            self._say(peer, EpochRequest(mine), now)
+            self._say(peer, EpochRequest(mine), mine, now)
         return False
 
     def on_request(self, peer: int, request: EpochRequest, now: int) -> None:
         """Somebody asks how an epoch ended."""
         changes = self._epochs.changes(request.epoch, core.MAX_CHANGES_PER_REPLY)
         if changes:
-            self._say(peer, EpochReply(tuple(changes)), now)
+            self._say(peer, EpochReply(tuple(changes)), request.epoch, now)
 
     def on_reply(self, reply: EpochReply) -> CommitCertificate | None:
         """What ended my epoch, verified; None if it is not among these."""
         return self._epochs.hear(reply.changes)
 
     def wait(self, waiting: bool, candidates: Sequence[int], now: int) -> None:
-        """While my epoch's last block is committed and what ended it is not here, ask in turn."""
+        """While nothing moves, or my epoch's last block is committed and nothing else: ask in turn.
+
+        Perhaps the others are in a later epoch, and do not hear what I say in mine.
+        """
         if not waiting or not candidates:
             self.deadline = None
         elif self.deadline is None:
@@ -60,7 +63,8 @@ class Handover:
             self.deadline = now + self._again_ms
             self._turn += 1
             peer = candidates[self._turn % len(candidates)]
-            self._say(peer, EpochRequest(self._epochs.committee.epoch), now)
+            mine = self._epochs.committee.epoch
+            self._say(peer, EpochRequest(mine), mine, now)
 
     def begin_epoch(self) -> None:
         """Peers have other handles now."""
@@ -73,8 +77,10 @@ class Handover:
         for kind in (EpochRequest, EpochReply):
             self._spoke.pop((peer, kind), None)
 
-    def _say(self, peer: int, message: EpochRequest | EpochReply, now: int) -> None:
+    def _say(self, peer: int, message: EpochRequest | EpochReply, epoch: int, now: int) -> None:
+        """Say it, unless something about the same or a later epoch was said just now."""
         key = (peer, type(message))
-        if now >= self._spoke.get(key, now):
-            self._spoke[key] = now + self._again_ms
+        last_epoch, again_at = self._spoke.get(key, (epoch, now))
+        if now >= again_at or epoch > last_epoch:
+            self._spoke[key] = (epoch, now + self._again_ms)
             self.outgoing.append((peer, message))

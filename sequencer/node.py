@@ -19,7 +19,7 @@ from consensus import messages as core
 from consensus.committee import Committee
 from consensus.epochs import EpochChange
 from consensus.errors import InvalidMessage
-from consensus.interface import Instant, Notice, NoticeKind, Ready, Recovered
+from consensus.interface import Instant, Notice, Ready, Recovered
 from consensus.replica import Replica
 from consensus.safety import SafetyRecord
 from net.transport import PeerId, Transport
@@ -268,7 +268,9 @@ class Node:
         self.replica.tick(now)
         if self.batcher is not None:
             self.batcher.tick(now.monotonic_ms)
-        waiting = self.replica.epoch_end.last is not None or self.replica.ended is not None
+        replica = self.replica
+        waiting = replica.epoch_end.last is not None or replica.ended is not None
+        waiting = waiting or replica.pacemaker.timed_out
         candidates = self.peers.other_members + self.peers.guests
         self._handover.wait(waiting, candidates, now.monotonic_ms)
         if self.me is None:
@@ -322,6 +324,8 @@ class Node:
         for peer in sorted(self._transport.peers_up):
             self.peer_up(peer, self._now)
         if next_end is not None:
+            for guest in self.peers.guests:
+                self._add_source(guest)  # some of them are where I am not yet
             self.replica.learn_end(next_end, self._now)
 
     # ------------------------------------------------------------------ save, speak, apply
@@ -358,10 +362,9 @@ class Node:
 
         for notice in ready.notices:
             self.on_notice(notice)
-            if notice.kind is NoticeKind.TIMED_OUT:
-                self._offer_to_all()
-        if ready.offer_to is not None:
-            self.pool.offer_to(ready.offer_to)
+        for member in range(self.committee.size) if ready.offer_all else (ready.offer_to,):
+            if member is not None:
+                self.pool.offer_to(member)
         for digest, hints in ready.want:
             self.pool.want([digest], hints, self._now.monotonic_ms)
         self._hear_myself()
@@ -369,13 +372,8 @@ class Node:
         if ready.committed:
             self._apply()
         begun = self._try_next_epoch()
-        asked = bool(ready.want) or ready.offer_to is not None
+        asked = bool(ready.want) or ready.offer_to is not None or ready.offer_all
         return begun or saved or asked or bool(ready.messages) or bool(ready.committed)
-
-    def _offer_to_all(self) -> None:
-        """T4: whoever has nothing to order has no timer, and I need their timeouts beside mine."""
-        for member in range(self.committee.size):
-            self.pool.offer_to(member)
 
     def _put(self, ready: Ready, collected: PoolReady, batches: BatcherReady) -> None:
         """Everything that has to be durable before anything is said (S1, S3)."""
