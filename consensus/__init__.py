@@ -53,7 +53,8 @@ Timing out (`safety.timeout`, `pacemaker`)
   T4  The timer runs while there is work: a collection held and not ordered, a certified block above
       the committed head, a proposal seen this round, or a block that is wanted to close a batch.
       Arriving work may shorten the deadline, never extend it. Halfway, holders re-offer collections
-      to the leader. Without work the deadline is the idle heartbeat plus the timer.
+      to the leader, and with every timeout to all. Without work the deadline is the idle heartbeat
+      plus the timer.
   T5  A leader whose last two rounds timed out here gets a short timer, a few times what rounds
       take here; every so often it is probed with a whole one.
 Locking and commit votes (`safety.commit_vote`, `replica`)
