@@ -226,7 +226,7 @@ class Pool:
     def own(self) -> tuple[bytes, ...]:
         """What my clients sent and nobody has ordered, so many as fit an offer.
 
-        After a restart nobody knows whose a collection was: it may be theirs.
+        With what is nobody's: after a restart it may be theirs.
         """
         mine = chain(self._by_author.get(self._me, ()), self._by_author.get(UNKNOWN_AUTHOR, ()))
         return tuple(islice(mine, self._limits.max_offered))
@@ -323,7 +323,11 @@ class Pool:
     # who is there
 
     def begin_epoch(self, me: int | None, committee_size: int, moved: Mapping[int, int]) -> None:
-        """Ep4: peers have other handles now; `moved` maps the old ones of those still known."""
+        """Ep4: peers have other handles now; `moved` maps the old ones of those still known.
+
+        Whoever becomes a follower may be the only one that holds a collection, so it is offered
+        whosever it was.
+        """
         mine, self._me = self._me, FOLLOWER if me is None else me
         self._size = committee_size
         self._peer_bytes = min(
@@ -331,7 +335,7 @@ class Pool:
         )
         self._allowances.clear()
         self._wants.begin_epoch(self._me, committee_size, moved)
-        self._assign({**moved, mine: self._me})
+        self._assign({mine: self._me} if me is None else {**moved, mine: self._me})
 
     def _assign(self, moved: Mapping[int, int]) -> None:
         """Give what is held to its authors' new handles; what nobody is known for, to nobody."""

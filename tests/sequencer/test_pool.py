@@ -509,3 +509,11 @@ def test_a_follower_offers_its_clients_collections_and_not_what_it_fetched() -> 
     assert pool.own() == (mine.digest, saved.digest)
     pool.on_committed(1, [mine.digest, saved.digest])
     assert pool.own() == ()
+
+
+def test_Ep4_a_member_that_becomes_a_follower_offers_what_only_it_may_hold() -> None:
+    pool = make_pool(me=0)
+    given = make_collection(1)
+    pool.on_collection(2, given.data, now=0)
+    pool.begin_epoch(None, 3, {1: 0, 2: 1, 3: 2})
+    assert pool.own() == (given.digest,)
