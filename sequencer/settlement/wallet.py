@@ -79,6 +79,7 @@ class Wallet:
         `CallReverted` names the contract's error, before anything is sent where possible;
         `NotMined` after `within_s`; any other `SettlementError` is a sentence.
         """
+        await self._require_funds(value)  # an L1 that estimates says less about it
         gas = await self._estimate(data, value) * GAS_PERCENT // 100
         deadline = time.monotonic() + within_s
         for _ in range(MAX_NONCES):
@@ -112,6 +113,14 @@ class Wallet:
             raise
         return _quantity(answer)
 
+    async def _require_funds(self, needed: int) -> None:
+        balance = await self._client.balance(self._account.address)
+        if balance < needed:
+            raise SettlementError(
+                f"0x{self._account.address.hex()} owns {ether(balance)} ether on the L1, and needs "
+                f"{ether(needed)}: send it some"
+            )
+
     async def _pending_nonce(self) -> int:
         address = "0x" + self._account.address.hex()
         return _quantity(await self._rpc.call("eth_getTransactionCount", [address, "pending"]))
@@ -121,12 +130,7 @@ class Wallet:
         nonce = await self._pending_nonce()
         head, tip = await asyncio.gather(self._client.head(), self._client.tip())
         fees = Fees(2 * head.base_fee + tip, tip)
-        balance = await self._client.balance(self._account.address)
-        if balance < value + gas * fees.max_fee:
-            raise SettlementError(
-                f"0x{self._account.address.hex()} owns {ether(balance)} ether on the L1, and needs "
-                f"{ether(value + gas * fees.max_fee)}: send it some"
-            )
+        await self._require_funds(value + gas * fees.max_fee)
         flight = _Flight(nonce, fees, head.number)
         outcome = await self._send(flight, data, value, gas)
         return None if outcome in _LOST_NONCE else flight
