@@ -6,17 +6,18 @@ SIGINT and SIGTERM end it early; what has been covered by then is not lost.
 import resource
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import count
 from types import FrameType
 
 from testnet.simulation.swarm import Outcome, draw_plan, run_plan
 
-SEEDS_A_PROCESS = 16
-"""Handed out together; the clock is looked at in between."""
+SEEDS_AHEAD = 8
+"""Handed out for each process, so that none waits for another one's long run."""
 
 
 class Stopped(Exception):
@@ -72,12 +73,21 @@ def run_campaign(
     """Run the seeds; with `minutes`, on from the first one until those are over."""
     campaign = Campaign()
     started, cpu_before = time.monotonic(), _cpu_of_children()
+
+    def take(future: Future[Outcome]) -> None:
+        outcome = future.result()
+        campaign.outcomes.append(outcome)
+        on_outcome(campaign, outcome)
+
     try:
         with _signals_raise(), _processes(jobs) as pool:
-            for some in _in_turn(seeds, minutes, SEEDS_A_PROCESS * jobs):
-                for outcome in pool.map(partial(run_seed, terms), some):
-                    campaign.outcomes.append(outcome)
-                    on_outcome(campaign, outcome)
+            begun: deque[Future[Outcome]] = deque()
+            for seed in _in_turn(seeds, minutes):
+                begun.append(pool.submit(run_seed, terms, seed))
+                if len(begun) > SEEDS_AHEAD * jobs:
+                    take(begun.popleft())
+            for future in begun:
+                take(future)
     except Stopped as stopped:
         campaign.stopped_by = stopped.number
     campaign.elapsed_s = time.monotonic() - started
@@ -85,13 +95,15 @@ def run_campaign(
     return campaign
 
 
-def _in_turn(seeds: range, minutes: float | None, together: int) -> Iterator[range]:
-    end = None if minutes is None else time.monotonic() + 60 * minutes
-    first = seeds.start
-    while first < seeds.stop if end is None else time.monotonic() < end:
-        last = first + together
-        yield range(first, last if end is not None else min(last, seeds.stop))
-        first = last
+def _in_turn(seeds: range, minutes: float | None) -> Iterator[int]:
+    if minutes is None:
+        yield from seeds
+        return
+    end = time.monotonic() + 60 * minutes
+    for seed in count(seeds.start):
+        if time.monotonic() >= end:
+            return
+        yield seed
 
 
 def _cpu_of_children() -> float:

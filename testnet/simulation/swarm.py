@@ -4,7 +4,7 @@ Not only the faults are drawn but their distribution: which kinds there are at a
 the links and clocks are. So runs differ in kind and corners meet that a fixed mixture would never
 bring together. After `heal_ms` nothing new breaks, except that faulty members stay faulty and
 members drawn to be dead stay dead; everything that a live honest member has made durable must be
-in every live honest log within `Plan.progress_bound_ms`.
+in every live honest log within `Plan.progress_bound_ms()`.
 """
 
 from collections import Counter
@@ -61,9 +61,11 @@ class Plan:
     adversary: str | None = None
     faulty: tuple[int, ...] = ()
 
-    @property
-    def progress_bound_ms(self) -> int:
+    def progress_bound_ms(self, waiting: int) -> int:
         """How long after healing everything may take: timers that had grown, and dead leaders.
+
+        Where blocks are small, `waiting` transactions are many of them, each with a collection of
+        its own; the rounds of faulty leaders, fewer than half, are in a base timeout a block.
 
         No idle heartbeat is in it: whoever holds work offers it to all when its own timer is over
         (T4), and who is behind is told (E5). Only who has nothing to do and hears nothing has to
@@ -71,6 +73,7 @@ class Plan:
         """
         rules = self.rules
         once = 5 * rules.max_timeout_ms + 6 * rules.base_timeout_ms + 2_000
+        once += waiting // rules.max_block_collections * rules.base_timeout_ms
         return once * len(self.elections.committees)
 
     @property
@@ -279,7 +282,8 @@ def _play(plan: Plan, world: World) -> int:
 
 def _settle(plan: Plan, world: World) -> int:
     """How long it takes until all is in every log; unless it is quiet, there is more to order."""
-    since, bound_ms = world.clock.now, plan.progress_bound_ms
+    since = world.clock.now
+    bound_ms = plan.progress_bound_ms(world.log.missing(world.live))
     world.run(since + 500)
     if not plan.quiet:
         for member in world.live:

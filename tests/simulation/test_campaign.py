@@ -17,9 +17,12 @@ def ignore(campaign: Campaign, outcome: Outcome) -> None:
     """Nobody is told."""
 
 
-def test_every_seed_is_run_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEEDS_A_PROCESS", 2)
-    campaign = run_campaign(range(3, 8), SHORT, 1, None, ignore)
+@pytest.mark.parametrize(("jobs", "ahead"), [(1, 1), (2, 1), (2, 8)])
+def test_every_seed_is_run_once_and_in_order(
+    monkeypatch: pytest.MonkeyPatch, jobs: int, ahead: int
+) -> None:
+    monkeypatch.setattr(module, "SEEDS_AHEAD", ahead)
+    campaign = run_campaign(range(3, 8), SHORT, jobs, None, ignore)
     assert [outcome.seed for outcome in campaign.outcomes] == [3, 4, 5, 6, 7]
     assert campaign.broken == []
     assert campaign.stopped_by is None
@@ -28,10 +31,8 @@ def test_every_seed_is_run_once_and_in_order(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_minutes_go_on_after_the_last_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1_000, 10))
-    monkeypatch.setattr(module, "SEEDS_A_PROCESS", 1)
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    some = list(module._in_turn(range(5, 6), 0.5, 3))
-    assert some == [range(5, 8), range(8, 11)]
+    assert list(module._in_turn(range(5, 6), 0.5)) == [5, 6]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
