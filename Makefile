@@ -3,6 +3,7 @@
 #   make testnet                   set up, then run the main job: four nodes, real traffic, an L1
 #   make testnet ARGS='--nodes 7 --kill-one'
 #   make test                      the whole test suite      make check   every check there is
+#   make test PYTEST_ARGS='-n 0 -x tests/consensus'          some of it, in one process
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +41,7 @@ testnet: $(VENV)/runtime
 	@$(BIN)/testnet run --nodes 4 $(ARGS)
 
 test: $(VENV)/development
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(VENV)/development
 	@$(BIN)/ruff format --check .

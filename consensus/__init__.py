@@ -30,9 +30,9 @@ Entering a round (`replica`, `pacemaker`, `reminder`)
   E4  The signed timeout is re-sent unchanged every base period and when a peer connects, with the
       newest certificates. With it, and once halfway through a slow round, go the stored proposal
       and vote of the round and the stored commit vote above the head: they may have been lost.
-  E5  A message for a round below mine, or a timeout that knows a lower commit certificate, is
-      answered, rate-limited, with my newest certificates; an echo threshold of members beyond my
-      window starts a sync.
+  E5  A message for a round below mine, or one that shows older certificates, is answered,
+      rate-limited, with my newest; so who begins an epoch late, or comes back, learns at once what
+      it missed. An echo threshold of members beyond my window starts a sync.
 Proposing (`safety.propose`, `ordering`)
   P1  One proposal per round, ever, across restarts.
   P2  A leader proposes when there is work (T4) or after the idle heartbeat.

@@ -45,6 +45,12 @@ class Reminder:
             self._answered[member] = now + self._answer_ms
             self._out.send(member, self.certificates())
 
+    def answer_older(self, member: int, theirs: Certificates, now: int) -> None:
+        """E5: who shows older certificates has just begun the epoch, or missed something."""
+        newest = max(theirs.high_qc.round, theirs.high_tc.round if theirs.high_tc else 0)
+        if newest + 1 < self._safety.record.round or self.knows_newer_commit(theirs.commit):
+            self.answer(member, now)
+
     def greet(self, member: int, head: Block) -> None:
         """E4: what was sent before the link came up is lost."""
         record = self._safety.record

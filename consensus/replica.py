@@ -195,6 +195,7 @@ class Replica:
                 self._on_timeout(sender, message)
             case Certificates():
                 self._learn_certificates(message)
+                self._reminder.answer_older(sender, message, self._clock)
             case BlockRequest():
                 self._send_reply(sender, self._server.blocks(sender, message, self._clock))
             case BlockReply():

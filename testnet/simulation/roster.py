@@ -5,6 +5,7 @@ from collections.abc import Callable
 from testnet.simulation import adversaries as liars
 from testnet.simulation.adversaries import Adversary
 from testnet.simulation.hider import Hider
+from testnet.simulation.lying_server import LyingServer
 from testnet.simulation.twins import Twins
 
 ADVERSARIES: dict[str, Callable[[int], Adversary]] = {
@@ -17,6 +18,7 @@ ADVERSARIES: dict[str, Callable[[int], Adversary]] = {
     "forged signatures": liars.Forger,
     "garbled frames": liars.Garbler,
     "hider": Hider,
+    "lying server": LyingServer,
     "mixture": liars.Mixture,
     "silent leader": liars.SilentLeader,
     "spoiled blocks": liars.SpoiledBlocks,

@@ -210,7 +210,7 @@ def test_E4_a_leader_offers_its_lost_proposal_again_halfway() -> None:
     assert only(Proposal, seat.wait(BASE - 1)) == [proposal]
 
 
-@pytest.mark.parametrize("kind", ["vote", "timeout", "proposal"])
+@pytest.mark.parametrize("kind", ["vote", "timeout", "proposal", "certificates"])
 def test_E5_a_member_in_an_older_round_is_told_where_I_am(kind: str) -> None:
     seat = Seat(FOUR)
     first, second, third = FOUR.chain(1, 2, 3)
@@ -220,10 +220,21 @@ def test_E5_a_member_in_an_older_round_is_told_where_I_am(kind: str) -> None:
         "vote": FOUR.vote(2, first),
         "timeout": FOUR.timeout(2, 1),
         "proposal": FOUR.proposal(first),
+        "certificates": Certificates(FOUR.qc(first), None, None),
     }
     (answer,) = seat.hear(2, late[kind])
     assert answer.to == 2
     assert answer.message == Certificates(FOUR.qc(second), None, None)
+
+
+def test_E5_certificates_as_new_as_mine_are_not_answered() -> None:
+    seat = Seat(FOUR)
+    first, second = FOUR.chain(1, 2)
+    commit_chain(seat, [first, second])
+    mine = Certificates(FOUR.qc(second), None, FOUR.commit(second))
+    assert seat.hear(2, mine) == []
+    (answer,) = seat.hear(2, replace(mine, commit=FOUR.commit(first)))
+    assert answer == Outgoing(2, mine)
 
 
 def test_E5_answers_are_limited_per_member() -> None:
