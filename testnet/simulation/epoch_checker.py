@@ -33,7 +33,10 @@ class EpochChecker:
         return len(self._changes)
 
     def on_signed(self, member: int, record: SafetyRecord | None, message: Signed | Block) -> None:
-        """Ep4: a member speaks in the epoch that its disk says it is in, in its own seat."""
+        """Ep4: a member speaks in the epoch that its disk says it is in, in its own seat.
+
+        Ep5: it has one.
+        """
         epoch = message.epoch
         require(
             record is not None and record.epoch == epoch,
@@ -42,14 +45,22 @@ class EpochChecker:
             member,
             epoch,
         )
-        seat = message.author if isinstance(message, Block) else message.voter
+        named = message.author if isinstance(message, Block) else message.voter
+        seat = self._registry.seat(member, epoch)
         require(
-            self._registry.seat(member, epoch) == seat,
+            seat is not None,
+            "Ep5",
+            "member {} signs in epoch {}, of which it is none",
+            member,
+            epoch,
+        )
+        require(
+            named == seat,
             "Ep1",
             "member {} signs in epoch {} as number {}, which it is not",
             member,
             epoch,
-            seat,
+            named,
         )
         if isinstance(message, Block):
             self._on_proposal(member, message)

@@ -18,6 +18,7 @@ _SEEDS = {
     "who is behind is not answered": (1, 2),
     "votes of any epoch count": (1, 4),
     "a guest speaks with a member's number": (0, 2),
+    "who has left keeps its number": (25, 54),
 }
 """Seeds that are known to show a mutant that not every seed shows."""
 
@@ -205,5 +206,14 @@ EPOCH_MUTANTS = (
         "Ep5",
         "who is no member looks for nothing",
         Edit("consensus.catchup:Catchup.follow", "if now >= self.follow_at:", "if False:"),
+    ),
+    _broken(
+        "Ep5",
+        "who has left keeps its number",
+        Edit(
+            "sequencer.peers:Peers.begin_epoch",
+            "indices.get(self.local)",
+            "indices.get(self.local, self.me)",
+        ),
     ),
 )

@@ -5,6 +5,7 @@ from testnet.simulation.mutation import Edit, Mutant
 _REPLICA = "consensus.replica:Replica"
 _FETCHER = "consensus.fetcher:Fetcher"
 _PACEMAKER = "consensus.pacemaker:Pacemaker"
+_VERIFIER = "consensus.verifier:Verifier"
 _POOL = "sequencer.pool:Pool"
 
 _SHORT_REPLIES = (
@@ -94,6 +95,55 @@ LIVE_MUTANTS = (
         seeds=(256, 261),
     ),
     Mutant(
+        "Y2",
+        "a range is believed without a quorum behind it",
+        (
+            Edit(
+                f"{_VERIFIER}.believe_range",
+                "lightclient.verify_commit_proof("
+                "self._committee, self._chain_id, proof, self._crypto)",
+                "pass",
+            ),
+        ),
+        "lying server",
+        setting=_SHORT_REPLIES,
+        changing=True,
+        seeds=(0, 12),
+    ),
+    Mutant(
+        "Y2",
+        "a range is believed with the proof of another block",
+        (Edit(f"{_VERIFIER}.believe_range", "proof.block_id != parent.id", "False"),),
+        "lying server",
+        setting=_SHORT_REPLIES,
+        changing=True,
+        seeds=(22, 49),
+    ),
+    Mutant(
+        "Y2",
+        "a range need not be a chain",
+        (
+            Edit(
+                f"{_VERIFIER}.believe_range",
+                "block.parent_id != parent.id or block.height != parent.height + 1",
+                "False",
+            ),
+        ),
+        "lying server",
+        setting=_SHORT_REPLIES,
+        changing=True,
+        seeds=(17, 25),
+    ),
+    Mutant(
+        "E5",
+        "older certificates are not answered",
+        (Edit("consensus.reminder:Reminder.answer_older", "self.answer(member, now)", "pass"),),
+        "lying server",
+        setting=_SHORT_REPLIES,
+        changing=True,
+        seeds=(27,),
+    ),
+    Mutant(
         "T4",
         "collections are offered to nobody",
         (Edit(f"{_POOL}.offer_to", "if digests:", "if False:"),),
@@ -110,6 +160,6 @@ LIVE_MUTANTS = (
             ),
         ),
         "flood",
-        seeds=(121,),
+        seeds=(140, 141),
     ),
 )

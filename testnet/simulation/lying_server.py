@@ -1,7 +1,6 @@
 """A member that votes by the rules and lies to whoever is behind: what sync must not believe (Y2).
 
-It knows every block there is, so its lies are as near to the truth as they can be: real blocks and
-real proofs, but not those that were asked for.
+Its lies are near the truth: real blocks and real proofs, but not those that were asked for.
 """
 
 from collections.abc import Iterable
@@ -21,17 +20,10 @@ if TYPE_CHECKING:
 
 
 class LyingServer(Adversary):
-    """Answers about blocks, committed ranges and ends of epochs with something else, or not at all.
-
-    A range that goes beyond the end of its epoch is told whenever there is one to be told.
-    """
+    """Answers who asks for blocks, ranges or ends of epochs with something else, or not at all."""
 
     def say(self, place: "Place", to: int, message: AnyMessage) -> Iterable[AnyMessage]:
         """A lie instead of an answer, three times in four."""
-        if isinstance(message, SyncReply) and message.blocks:
-            beyond = self._beyond_the_end(place, message)
-            if beyond is not None:
-                return (beyond,)
         if not isinstance(message, SyncReply | BlockReply | EpochReply):
             return (message,)
         kind = self.random.randrange(4)
@@ -70,8 +62,7 @@ class LyingServer(Adversary):
         return replace(reply, blocks=(*reply.blocks[:-1], last), proof=proof)
 
     def _with_another_committee(self, change: EpochChange) -> EpochChange:
-        committee = change.committee
-        fewer = Committee(committee.epoch, committee.members[1:])
+        fewer = Committee(change.committee.epoch, change.committee.members[1:])
         return replace(change, committee=fewer)
 
     def _other(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
@@ -89,19 +80,3 @@ class LyingServer(Adversary):
                 (*blocks[:at], changed, *blocks[at + 1 :]),
             )
         )
-
-    def _beyond_the_end(self, place: "Place", reply: SyncReply) -> SyncReply | None:
-        """The range with a block above the last of its epoch, proved by its certified child."""
-        last = reply.blocks[-1]
-        finality = place.world.protocol.finality
-        end = finality.end_on(last)
-        if end is None or end.block.id != last.id:
-            return None
-        blocks = list(finality.blocks.values())
-        for above in (block for block in blocks if block.parent_id == last.id):
-            for child in (block for block in blocks if block.parent_id == above.id):
-                for grandchild in (block for block in blocks if block.parent_id == child.id):
-                    if child.round == above.round + 1 and grandchild.epoch == child.epoch:
-                        proof = CommitProof(None, child, grandchild.qc)
-                        return SyncReply(reply.head + 1, (*reply.blocks, above), proof)
-        return None

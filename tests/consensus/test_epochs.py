@@ -8,10 +8,18 @@ import pytest
 from consensus.committee import Committee
 from consensus.epochs import EpochChange, EpochEnd, LastBlock, attestation, follow, root_qc
 from consensus.errors import InvalidMessage
-from consensus.messages import Certificates, CommitVote, Proposal, SyncRequest, Timeout, Vote
+from consensus.messages import (
+    Certificates,
+    CommitVote,
+    Proposal,
+    SyncReply,
+    SyncRequest,
+    Timeout,
+    Vote,
+)
 from consensus.rules import Rules
 from consensus.safety import Safety, SafetyRecord
-from consensus.types import Block, CommitCertificate, bitmap_of
+from consensus.types import Block, CommitCertificate, CommitProof, bitmap_of
 from tests.consensus.harness import (
     CHAIN,
     GENESIS,
@@ -235,6 +243,22 @@ def test_Ep4_an_end_that_is_not_proved_is_not_believed() -> None:
     ):
         with pytest.raises(InvalidMessage, match=reason):
             follow(script.committee, CHAIN, [wrong], StubCrypto())
+
+
+def test_Ep3_a_range_that_goes_beyond_the_end_of_its_epoch_is_refused() -> None:
+    script = Script()
+    blocks = attesting(script, NEXT, NEXT, NEXT)
+    above = script.block(4, blocks[-1])
+    child = script.block(5, above)
+    follower = Seat(script, None)
+    assert only(SyncRequest, follower.wait(3_000))
+    proof = CommitProof(None, child, script.qc(child))
+    assert "Ep3" in follower.refuses(1, SyncReply(4, (*blocks, above), proof))
+    assert follower.replica.head.height == 0
+    ended = ends_with(script, blocks[-1], NEXT).certificate
+    follower.hear(2, SyncReply(4, tuple(blocks), CommitProof(ended, None, None)))
+    assert follower.replica.head == blocks[-1]
+    assert follower.replica.ended == ended
 
 
 def test_Ep4_a_new_epoch_begins_in_the_round_after_its_root_with_nothing_signed() -> None:

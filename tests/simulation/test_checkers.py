@@ -197,9 +197,15 @@ def end_vote(member: int, last: Block, digest: bytes) -> CommitVote:
     return CommitVote(0, last.round, last.height, last.id, digest, member, bytes(96))
 
 
-def test_Ep1_a_member_signs_in_an_epoch_in_which_it_is_none() -> None:
+def test_Ep1_a_member_signs_in_the_seat_of_another() -> None:
     checker, _, last = elected()
     with pytest.raises(Violation, match="Ep1"):
+        checker.on_sent(3, Vote(0, 1, last.id, 2, bytes(96)))
+
+
+def test_Ep5_who_is_no_member_signs() -> None:
+    checker, _, last = elected()
+    with pytest.raises(Violation, match="Ep5"):
         checker.on_sent(4, Vote(0, 1, last.id, 4, bytes(96)))
 
 
