@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "bench": "testnet.cli.bench",
     "sim": "testnet.cli.sim",
     "sim-l1": "testnet.cli.sim_l1",
+    "explore": "testnet.cli.explore",
     "l1-chaos": "testnet.cli.l1_chaos",
 }
 """Command to the module that has it: only the one that is asked for is imported."""
