@@ -37,6 +37,9 @@ FORWARDED: Final = {
 }
 """Questions about state, with their arity: only the rollup knows."""
 
+MAX_QUANTITY: Final = 20
+"""Characters of a number or tag; what is longer is a hash."""
+
 FEE_HISTORY_BLOCKS: Final = 1_024
 """Blocks in one answer of `eth_feeHistory` (geth's limit)."""
 
@@ -74,6 +77,13 @@ class Ethereum:
             "eth_syncing": Method(self.syncing),
             "eth_getBlockByNumber": Method(self.block_by_number, 1, 1),
             "eth_getBlockByHash": Method(self.block_by_hash, 1, 1),
+            "eth_getBlockReceipts": Method(self.block_receipts, 1),
+            "eth_getBlockTransactionCountByNumber": Method(self.transactions_in, 1),
+            "eth_getBlockTransactionCountByHash": Method(self.transactions_in, 1),
+            "eth_getUncleCountByBlockNumber": Method(self.uncles_in, 1),
+            "eth_getUncleCountByBlockHash": Method(self.uncles_in, 1),
+            "eth_getTransactionByBlockNumberAndIndex": Method(self.transaction_at, 2),
+            "eth_getTransactionByBlockHashAndIndex": Method(self.transaction_at, 2),
             "eth_sendRawTransaction": Method(self.send_raw_transaction, 1),
             "eth_sendRawTransactionSync": Method(self.send_raw_transaction_sync, 1, 1),
             "eth_getTransactionByHash": Method(self.transaction_by_hash, 1),
@@ -117,6 +127,36 @@ class Ethereum:
         namespace, whole = self._rpc.namespace(caller), params.flag(full, 1)
         view = self._view_by_id(params.hash_bytes(block_id, 0))
         return view and await self._rpc.views.block(view, namespace, whole)
+
+    def _view(self, block: Any) -> View | None:
+        """The block that a tag, a number, a hash or an EIP-1898 object means; None if none."""
+        if isinstance(block, dict):
+            if "blockHash" in block:
+                return self._view_by_id(params.hash_bytes(block["blockHash"], 0))
+            block = block.get("blockNumber")
+        if isinstance(block, str) and len(block) > MAX_QUANTITY:
+            return self._view_by_id(params.hash_bytes(block, 0))
+        return self._rpc.views.at(self.height_of(block, 0))
+
+    async def block_receipts(self, caller: Caller, block: Any) -> Any:
+        """The receipts of a rollup-view block; null above the head."""
+        namespace, view = self._rpc.namespace(caller), self._view(block)
+        return view and await self._rpc.views.receipts(view, namespace)
+
+    def transactions_in(self, caller: Caller, block: Any) -> Any:
+        """How many transactions of this rollup are in a block; null above the head."""
+        namespace, view = self._rpc.namespace(caller), self._view(block)
+        return view and quantity(len(view.of(namespace)))
+
+    def uncles_in(self, _caller: Caller, block: Any) -> Any:
+        """None ever; null above the head."""
+        return self._view(block) and "0x0"
+
+    def transaction_at(self, caller: Caller, block: Any, index: Any) -> Any:
+        """The transaction at an index of a rollup-view block, or null."""
+        namespace, at = self._rpc.namespace(caller), params.number(index, 1)
+        view = self._view(block)
+        return view and self._rpc.views.transaction_at(view, namespace, at)
 
     def _view_by_id(self, block_id: bytes) -> View | None:
         genesis = self._rpc.views.at(0)

@@ -194,17 +194,33 @@ class Views:
             "transactionIndex": None,
         }
 
+    def transaction_at(self, view: View, namespace: int, shown_index: int) -> Any:
+        """The transaction at an index of a rollup-view block; None if there are fewer."""
+        indices = view.of(namespace)
+        if shown_index >= len(indices):
+            return None
+        return self._placed_transaction(view, shown_index, indices[shown_index])
+
     def receipt(self, location: "Location") -> dict[str, Any]:
         """The receipt of an ordered transaction in its rollup's view."""
         view = self.at(location.height)
         assert view is not None
-        namespace, transaction = view.transactions[location.index]
+        index = view.index_in(location.namespace, location.index)
+        return self._placed_receipt(view, index, location.index)
+
+    async def receipts(self, view: View, namespace: int) -> list[dict[str, Any]]:
+        """The receipts of a rollup-view block, in order."""
+        places = list(enumerate(view.of(namespace)))
+        return await in_turns(lambda place: self._placed_receipt(view, *place), places)
+
+    def _placed_receipt(self, view: View, shown_index: int, index: int) -> dict[str, Any]:
+        namespace, transaction = view.transactions[index]
         fields = describe(transaction)
         return {
-            "transactionHash": data(view.public_hash(location.index)),
-            "transactionIndex": quantity(view.index_in(namespace, location.index)),
+            "transactionHash": data(view.public_hash(index)),
+            "transactionIndex": quantity(shown_index),
             "blockHash": data(view.block.id),
-            "blockNumber": quantity(location.height),
+            "blockNumber": quantity(view.block.height),
             "from": _sender(namespace, transaction),
             "to": fields["to"],
             "type": fields["type"],

@@ -228,6 +228,44 @@ async def test_a_rollup_sees_its_own_transactions_only() -> None:
         assert theirs["transactionIndex"] == "0x0"
 
 
+async def test_a_block_is_read_by_tag_number_hash_and_index() -> None:
+    node = OrderingNode(automatic=False)
+    first, second, other = signed(0), signed(1), signed(0, chain_id=902)
+    node.commit((ROLLUP, first), (902, other), (ROLLUP, second))
+    async with serving(node) as served:
+        block_hash = (await served.call("eth_getBlockByNumber", "latest"))["hash"]
+        receipts = [
+            await served.call("eth_getTransactionReceipt", hexed(keccak(raw)))
+            for raw in (first, second)
+        ]
+        for name in ("latest", "0x1", 1, block_hash, {"blockHash": block_hash}):
+            assert await served.call("eth_getBlockReceipts", name) == receipts
+        assert await served.call("eth_getBlockReceipts", {"blockNumber": "0x0"}) == []
+        for suffix, name in (("Number", "0x1"), ("Hash", block_hash)):
+            count = await served.call(f"eth_getBlockTransactionCountBy{suffix}", name)
+            assert count == "0x2"
+            assert await served.call(f"eth_getUncleCountByBlock{suffix}", name) == "0x0"
+            by_index = f"eth_getTransactionByBlock{suffix}AndIndex"
+            found = await served.call(by_index, name, "0x1")
+            assert found == await served.call("eth_getTransactionByHash", hexed(keccak(second)))
+            assert await served.call(by_index, name, "0x2") is None
+
+
+async def test_a_block_that_is_not_there_is_null_whatever_is_asked_of_it() -> None:
+    async with serving() as served:
+        for name in ("0x5", "0x" + "11" * 32):
+            for method in (
+                "eth_getBlockReceipts",
+                "eth_getBlockTransactionCountByNumber",
+                "eth_getUncleCountByBlockHash",
+            ):
+                assert await served.call(method, name) is None
+            assert await served.call("eth_getTransactionByBlockHashAndIndex", name, 0) is None
+        for wrong in ("newest", "0x" + "11" * 31, {"blockHash": 7}, {}, None, [1]):
+            error = await served.refusal("eth_getBlockReceipts", wrong)
+            assert error["code"] == -32602
+
+
 async def test_one_path_per_rollup_in_decimal_or_hex() -> None:
     async with serving() as served:
         for path in ("/rollup/901", "/rollup/0x385", "/rollup/901/"):
