@@ -160,6 +160,6 @@ LIVE_MUTANTS = (
             ),
         ),
         "flood",
-        seeds=(140, 141),
+        seeds=(202, 141),
     ),
 )
