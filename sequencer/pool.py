@@ -203,7 +203,10 @@ class Pool:
         """Fetch what a peer offers and I lack, within the peer's quota."""
         self._now = now
         for digest in digests[: self._limits.max_offered]:
-            if self.holds(digest) or digest in self._wants:
+            if self.holds(digest):
+                continue
+            if digest in self._wants:
+                self._wants.also_at(digest, sender, now)
                 continue
             if self._is_over_quota(sender, 0) or not self._wants.offered(digest, sender, now):
                 self.dropped["offer over quota"] += 1

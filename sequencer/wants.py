@@ -61,6 +61,13 @@ class Wants:
         self._start(digest, _Wanted([by], now, 0, offered_by=by))
         return True
 
+    def also_at(self, digest: bytes, peer: int, now: int) -> None:
+        """Somebody says it has what is being fetched: perhaps nobody else has it any more."""
+        wanted = self._wanted[digest]
+        if peer not in wanted.peers:
+            wanted.peers.insert(wanted.attempt % max(1, len(wanted.peers)), peer)
+            wanted.next_ask_ms = self.deadline = now
+
     def stop(self, digest: bytes) -> None:
         """It is here, or not needed any more."""
         wanted = self._wanted.pop(digest, None)
@@ -111,6 +118,9 @@ class Wants:
         """It is gone."""
         if peer in self._sources:
             self._sources.remove(peer)
+        for wanted in self._wanted.values():
+            if peer in wanted.peers and peer >= self._size:
+                wanted.peers.remove(peer)
 
     def _in_turn(self, hints: Sequence[int]) -> list[int]:
         start = max(0, self._me)

@@ -372,6 +372,20 @@ def test_offered_collection_is_fetched_from_who_offered_it() -> None:
     assert pool.deadline is None
 
 
+def test_what_a_dead_block_named_is_fetched_from_a_guest_that_offers_it() -> None:
+    pool, item = make_pool(me=0), make_collection(1)
+    pool.want([item.digest], (3,), now=0)
+    pool.tick(10_000)
+    pool.take()
+    pool.on_offer(2_000, [item.digest], now=10_001)
+    assert pool.take().requests == [(2_000, (item.digest,))]
+    pool.on_offer(2_000, [item.digest], now=10_002)
+    assert pool.take().requests == []
+    pool.forget(2_000)
+    asked = {peer for now in range(11_000, 60_000, 500) for peer, _ in requests_at(pool, now)}
+    assert asked == {1, 2, 3}
+
+
 def test_offer_that_is_not_kept_is_forgotten() -> None:
     pool = make_pool()
     pool.on_offer(2, [make_collection(1).digest], now=0)
