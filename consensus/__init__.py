@@ -30,9 +30,10 @@ Entering a round (`replica`, `pacemaker`, `reminder`)
   E4  The signed timeout is re-sent unchanged every base period and when a peer connects, with the
       newest certificates. With it, and once halfway through a slow round, go the stored proposal
       and vote of the round and the stored commit vote above the head: they may have been lost.
-  E5  A message for a round below mine, or one that shows older certificates, is answered,
-      rate-limited, with my newest; so who begins an epoch late, or comes back, learns at once what
-      it missed. An echo threshold of members beyond my window starts a sync.
+  E5  A proposal or timeout for a round below mine, a vote below the one before, and whatever shows
+      older certificates than mine are answered with mine, rate-limited; so who begins an epoch
+      late, or comes back, learns at once what it missed. An echo threshold of members beyond my
+      window starts a sync.
 Proposing (`safety.propose`, `ordering`)
   P1  One proposal per round, ever, across restarts.
   P2  A leader proposes when there is work (T4) or after the idle heartbeat.
@@ -71,7 +72,7 @@ Saving (`safety.SafetyRecord`; the node's drain)
   S3  The collections of a block are durable before my vote for it leaves.
 Counting (`aggregator`)
   Q1  One vote, commit vote and timeout per member and round; the first counts; a differing second
-      one, verified, is evidence.
+      vote or commit vote, verified, is evidence.
   Q2  Collect unverified, sum at quorum, verify once; on failure one by one, and bar the forger.
   Q3  Only rounds within a bounded window are stored.
 Leaders (`committee`)

@@ -114,7 +114,7 @@ class Catchup:
             self._fetcher.sync_fruitless(sender, now)
             raise
         self._committer.commit_range(blocks, reply.proof)
-        self._fetcher.sync_progress(len(blocks), now)
+        self._fetcher.sync_progress(sender, now)
         head = self._tree.head
         self.behind = max(0, reply.head - head.height)
         reachable = high_qc.round >= head.round and not is_long(reply.head, head.height)

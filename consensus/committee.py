@@ -1,6 +1,6 @@
 """Who the members of an epoch are, what a quorum of them is, and who leads a round.
 
-Quorum (protocol.md): `q = floor(2 * total / 3) + 1` by weight. At n = 5 that is 4, not
+Quorum: `q = floor(2 * total / 3) + 1` by weight. At n = 5 that is 4, not
 2f + 1 = 3, where two quorums can meet in one faulty member. Echo: `total - q + 1`.
 """
 
@@ -46,7 +46,7 @@ class Committee:
             for member in self.members
         ]
         put(self, "digest", hash_bytes(Domain.COMMITTEE, u64(self.epoch) + sequence(encoded)))
-        put(self, "_schedule", _leader_schedule([member.weight for member in self.members]))
+        put(self, "_schedule", ())
 
     @property
     def size(self) -> int:
@@ -63,6 +63,9 @@ class Committee:
 
     def leader(self, round: int) -> int:
         """Ld1: a function of (committee, round) alone."""
+        if not self._schedule:  # made when it is used: whoever shows a committee may have forged it
+            schedule = _leader_schedule([member.weight for member in self.members])
+            object.__setattr__(self, "_schedule", schedule)
         return self._schedule[round % len(self._schedule)]
 
 
@@ -79,7 +82,7 @@ def _check_members(members: tuple[Member, ...]) -> None:
 def _leader_schedule(weights: list[int]) -> tuple[int, ...]:
     """Smooth weighted round-robin over one cycle; equal weights give 0, 1, 2, ... again and again.
 
-    Weights are scaled to a cycle of at most 1,024 rounds, everybody leads at least once in it.
+    Weights are scaled to a cycle of at most 1,024 rounds and one for each who would lead none.
     """
     scale = max(1, (sum(weights) + 1023) // 1024)
     shares = [max(1, weight // scale) for weight in weights]

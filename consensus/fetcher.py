@@ -4,7 +4,9 @@ A missing block is one that a certificate names, directly or through its descend
 signed the certificate is asked first, then everybody in turn. What is missing is worked out anew
 at every event, so nothing is asked for longer than it is needed. Falling behind by more than one
 reply starts a range sync: one member at a time is asked for committed blocks above my head, which
-needs nobody to make progress meanwhile. Answers are believed only through hashes and proofs.
+needs nobody to make progress meanwhile. Everybody is asked in turn, whoever is slow or of no use
+less often: a liar that answers as slowly as is allowed holds nobody up. Answers are believed only
+through hashes and proofs.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +15,8 @@ from dataclasses import dataclass
 from consensus.messages import MAX_BLOCKS_PER_REPLY, BlockRequest, SyncRequest
 from consensus.types import members_of
 
-WORTHWHILE_RANGE = 32
-"""A member whose ranges are shorter is not asked twice in a row: it may be holding me up."""
+MAX_SKIPPED = 16
+"""Turns that go by without a member that was slow, or had nothing, again and again."""
 
 
 @dataclass(slots=True)
@@ -38,7 +40,10 @@ class Fetcher:
         self._fruitless = 0
         self._sync_at = 0
         self._rest_until = 0
+        self._asked_at = 0
         self._turn = me or 0
+        self._skips: dict[int, int] = {}
+        self._useless: dict[int, int] = {}
         self.following = me is None
         self.syncing = False
         self.paused = False
@@ -65,6 +70,8 @@ class Fetcher:
         """A source outside the committee is gone."""
         if source in self._others:
             self._others.remove(source)
+            self._skips.pop(source, None)
+            self._useless.pop(source, None)
             for wanted in self._wanted.values():
                 if len(wanted.candidates) > 1 and source in wanted.candidates:
                     wanted.candidates.remove(source)
@@ -106,28 +113,39 @@ class Fetcher:
         self.syncing = True
         self._wanted.clear()
         self._ahead.clear()
+        self._skips.clear()
         self._fruitless = 0
         self._asked = None
         self._sync_at = now
         return True
 
-    def sync_progress(self, blocks: int, now: int) -> None:
-        """A range was good: go on at once, with the same member if it gave plenty."""
+    def sync_progress(self, member: int, now: int) -> None:
+        """A range was good, perhaps a late one: go on at once, with the next."""
+        in_time = member == self._asked and now - self._asked_at < self._retry_ms // 4
+        self._judge(member, in_time)
         self._fruitless = 0
         self._asked = None
         self._sync_at = now
-        if blocks < WORTHWHILE_RANGE:
-            self._turn += 1
+
+    def _judge(self, member: int, is_useful: bool) -> None:
+        """Whoever is of no use is passed over twice as often as before."""
+        self._turn += 1
+        if is_useful:
+            self._useless.pop(member, None)
+            return
+        times = min(MAX_SKIPPED, 2 * self._useless.get(member, 0) or 1)
+        self._useless[member] = self._skips[member] = times
 
     def sync_fruitless(self, member: int, now: int) -> None:
         """The member that was asked had nothing for me, or lied; done when nobody has more."""
         if not self.syncing or member != self._asked:
             return
         self._asked = None
-        self._turn += 1
         if self.following:
+            self._turn += 1
             self.end_sync()
             return
+        self._judge(member, is_useful=False)
         self._fruitless += 1
         self._sync_at = now
         if self._fruitless >= len(self._others):
@@ -151,13 +169,17 @@ class Fetcher:
                 due.append((member, BlockRequest(block_id, head_height)))
         if self.syncing and self._others and not self.paused and now >= self._sync_at:
             due.append((self._next_to_ask(), SyncRequest(head_height + 1)))
+            self._asked_at = now
             self._sync_at = now + self._retry_ms
         return due
 
     def _next_to_ask(self) -> int:
         if self._asked is not None:
-            self._turn += 1
+            self._judge(self._asked, is_useful=False)
             self._fruitless += 1
+        while self._skips.get(self._others[self._turn % len(self._others)], 0):
+            self._skips[self._others[self._turn % len(self._others)]] -= 1
+            self._turn += 1
         self._asked = self._others[self._turn % len(self._others)]
         return self._asked
 

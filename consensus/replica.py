@@ -326,7 +326,8 @@ class Replica:
 
     def _on_commit_vote(self, sender: int, vote: CommitVote) -> None:
         self.verifier.check_epoch(vote.epoch)
-        if vote.round > self.head.round and self._in_window(sender, vote.round):
+        oldest = self.round - self._rules.round_window
+        if vote.round > max(self.head.round, oldest - 1) and self._in_window(sender, vote.round):
             certificate = self.aggregator.add_commit_vote(sender, vote)
             if certificate is not None:
                 self.committer.observe_commit(certificate)

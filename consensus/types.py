@@ -25,7 +25,8 @@ from consensus.codec import (
 )
 from consensus.errors import InvalidMessage
 
-MAX_MEMBERS = 1024
+MAX_MEMBERS = 128
+"""As many as the contract takes."""
 MAX_BLOCK_COLLECTIONS = 1024
 MAX_BITMAP_BYTES = MAX_MEMBERS // 8
 MAX_ATTESTATION_BYTES = 256

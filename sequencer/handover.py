@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from consensus import messages as core
 from consensus.messages import EpochReply, EpochRequest, epoch_of
-from consensus.types import CommitCertificate
+from consensus.types import MAX_MEMBERS, CommitCertificate
 from sequencer.epochs import Epochs
 from sequencer.messages import NodeMessage
+
+REPLY_KIND = bytes([EpochReply.kind])
 
 
 class Handover:
@@ -16,6 +18,7 @@ class Handover:
         self._epochs = epochs
         self._again_ms = base_timeout_ms // 2
         self._spoke: dict[tuple[int, type[core.Message]], tuple[int, int]] = {}
+        self._awaited: set[int] = set()
         self._turn = 0
         self.deadline: int | None = None
         self.outgoing: list[tuple[int, core.Message]] = []
@@ -42,12 +45,19 @@ class Handover:
 
     def on_request(self, peer: int, request: EpochRequest, now: int) -> None:
         """Somebody asks how an epoch ended."""
+        if not self._may_say(peer, EpochReply, request.epoch, now):
+            return
         changes = self._epochs.changes(request.epoch, core.MAX_CHANGES_PER_REPLY)
         if changes:
             self._say(peer, EpochReply(tuple(changes)), request.epoch, now)
 
-    def on_reply(self, reply: EpochReply) -> CommitCertificate | None:
+    def is_unasked(self, peer: int, frame: bytes) -> bool:
+        """Whether a guest tells how epochs ended that was not asked: a large frame to read."""
+        return frame[:1] == REPLY_KIND and peer >= MAX_MEMBERS and peer not in self._awaited
+
+    def on_reply(self, peer: int, reply: EpochReply) -> CommitCertificate | None:
         """What ended my epoch, verified; None if it is not among these."""
+        self._awaited.discard(peer)
         return self._epochs.hear(reply.changes)
 
     def wait(self, waiting: bool, candidates: Sequence[int], now: int) -> None:
@@ -69,18 +79,24 @@ class Handover:
     def begin_epoch(self) -> None:
         """Peers have other handles now."""
         self._spoke.clear()
+        self._awaited.clear()
         self.outgoing.clear()
         self.deadline = None
 
     def forget(self, peer: int) -> None:
         """A peer is gone."""
+        self._awaited.discard(peer)
         for kind in (EpochRequest, EpochReply):
             self._spoke.pop((peer, kind), None)
 
+    def _may_say(self, peer: int, kind: type[core.Message], epoch: int, now: int) -> bool:
+        """Not again, unless it is about epochs beyond those that one reply held."""
+        last_epoch, again_at = self._spoke.get((peer, kind), (epoch, now))
+        return now >= again_at or epoch >= last_epoch + core.MAX_CHANGES_PER_REPLY
+
     def _say(self, peer: int, message: EpochRequest | EpochReply, epoch: int, now: int) -> None:
-        """Say it, unless something about the same or a later epoch was said just now."""
-        key = (peer, type(message))
-        last_epoch, again_at = self._spoke.get(key, (epoch, now))
-        if now >= again_at or epoch > last_epoch:
-            self._spoke[key] = (epoch, now + self._again_ms)
+        if self._may_say(peer, type(message), epoch, now):
+            self._spoke[peer, type(message)] = (epoch, now + self._again_ms)
             self.outgoing.append((peer, message))
+            if isinstance(message, EpochRequest):
+                self._awaited.add(peer)

@@ -174,7 +174,7 @@ class Node:
         """A frame from a peer; what is wrong with it is counted against that peer."""
         self._now = now
         handle = self.peers.handle(peer)
-        if handle is None:
+        if handle is None or self._handover.is_unasked(handle, frame):
             return
         try:
             message = decode_frame(frame)
@@ -285,7 +285,7 @@ class Node:
 
     def _on_epoch_reply(self, peer: int, reply: core.EpochReply) -> None:
         """Ep4: somebody knows how my epoch ended, so it has the blocks up to there."""
-        certificate = self._handover.on_reply(reply)
+        certificate = self._handover.on_reply(peer, reply)
         if certificate is not None:
             if not self.peers.is_member(peer):
                 self._add_source(peer)
@@ -314,6 +314,7 @@ class Node:
         self.pool.begin_epoch(self.me, self.committee.size, moved)
         self._handover.begin_epoch()
         self._voice.own.clear()
+        self._evidence.clear()
         if self.batcher is not None:
             seat = Seat.of(self.committee, self.setup.identity, self.setup.signer_for)
             self.batcher.begin_epoch(seat.committee, seat.me, seat.signer)

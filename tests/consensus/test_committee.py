@@ -68,6 +68,15 @@ def test_Ld1_huge_weights_make_a_short_schedule() -> None:
     assert abs(leaders.count(0) - 2 * leaders.count(1)) < 20
 
 
+def test_Ld1_a_committee_that_nobody_believed_yet_costs_no_schedule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("consensus.committee._leader_schedule", lambda weights: 1 / 0)
+    shown = committee_of(4, (2**32, 1, 1, 1))
+    with pytest.raises(ZeroDivisionError):
+        shown.leader(1)
+
+
 def test_Ld1_the_leader_depends_on_committee_and_round_alone() -> None:
     assert all(committee_of(7).leader(r) == committee_of(7).leader(r) for r in range(100))
 

@@ -1,6 +1,8 @@
 """Whom to ask for what, how often, and when to stop."""
 
-from consensus.fetcher import WORTHWHILE_RANGE, Fetcher, is_long
+from collections import Counter
+
+from consensus.fetcher import Fetcher, is_long
 from consensus.messages import BlockRequest, SyncRequest
 from consensus.types import bitmap_of
 from tests.consensus.harness import digest_of
@@ -66,14 +68,54 @@ def test_Y1_a_member_that_does_not_answer_is_passed_over() -> None:
     assert [asked(mine, now)[0] for now in range(0, 4 * RETRY, RETRY)] == [1, 2, 3, 1]
 
 
-def test_Y1_a_generous_member_is_asked_again_at_once_and_a_miser_is_not() -> None:
+def test_Y1_everybody_is_asked_in_turn_however_good_the_answers() -> None:
+    mine = Fetcher(4, 0, RETRY)
+    mine.start_sync(0)
+    for now, member in enumerate((1, 2, 3, 1, 2, 3)):
+        assert asked(mine, now) == [member]
+        mine.sync_progress(member, now)
+
+
+def test_Y1_whoever_is_slow_is_asked_less_and_less_and_again_when_it_is_not() -> None:
+    mine = Fetcher(4, 0, RETRY)
+    mine.start_sync(0)
+    now, turns = 0, Counter[int]()
+    for _ in range(300):
+        (member,) = asked(mine, now)
+        turns[member] += 1
+        now += RETRY - 1 if member == 1 else 5
+        mine.sync_progress(member, now)
+    assert 5 < turns[1] < 15
+    assert turns[2] - turns[3] in range(-20, 20)
+    while (member := asked(mine, now)[0]) != 1:
+        mine.sync_progress(member, now)
+    mine.sync_progress(1, now)
+    for expected in (2, 3, 1):
+        assert asked(mine, now) == [expected]
+        mine.sync_progress(expected, now)
+
+
+def test_Y1_a_late_answer_is_taken_and_its_author_asked_less() -> None:
     mine = Fetcher(4, 0, RETRY)
     mine.start_sync(0)
     assert asked(mine, 0) == [1]
-    mine.sync_progress(WORTHWHILE_RANGE, 5)
-    assert asked(mine, 5) == [1]
-    mine.sync_progress(WORTHWHILE_RANGE - 1, 9)
-    assert asked(mine, 9) == [2]
+    assert asked(mine, RETRY) == [2]
+    mine.sync_progress(1, RETRY + 1)
+    assert asked(mine, RETRY + 1) == [3]
+
+
+def test_Y1_a_server_as_slow_as_is_allowed_holds_nobody_up() -> None:
+    mine, now, head, tip = Fetcher(4, 0, 5_000), 0, 0, 20_000
+    mine.start_sync(0)
+    while head < tip and now < 600_000:
+        ((member, _),) = mine.requests(now, head)
+        before = now
+        now += 4_999 if member == 1 else 50
+        head += 32 if member == 1 else 256
+        tip += 30 * (now - before) // 1_000
+        mine.sync_progress(member, now)
+    assert head >= tip
+    assert now < 60_000
 
 
 def test_Y1_a_sync_ends_when_nobody_has_more_and_rests() -> None:

@@ -874,6 +874,17 @@ def test_Q3_ballots_far_ahead_are_not_stored() -> None:
     assert len(seat.replica.aggregator.commit_votes) == window + 1
 
 
+def test_Q3_commit_votes_far_below_my_round_are_not_stored_however_old_my_head_is() -> None:
+    seat = Seat(FOUR)
+    far = FOUR.block(5_000)
+    seat.hear(1, Certificates(FOUR.qc(far), None, None))
+    assert seat.replica.round == 5_001
+    assert seat.replica.head.round == 0
+    for round in range(1, 5_100):
+        seat.hear(1, FOUR.commit_vote(1, FOUR.block(round)))
+    assert len(seat.replica.aggregator.commit_votes) <= 2 * Rules().round_window + 2
+
+
 def test_Q3_a_leader_that_lies_about_heights_does_not_fill_the_tree() -> None:
     seat = Seat(FOUR)
     parent = GENESIS
