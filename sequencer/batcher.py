@@ -289,6 +289,7 @@ class Batcher:
         """Batches closed from now on are this committee's; older ones stay their committee's."""
         self._epoch = committee.epoch
         self._votes.sit(Seat(committee, me, signer))
+        self._answered.clear()  # senders have other handles now
         self._rehead()
 
     def on_contract_epoch(self, epoch: int, next_number: int) -> None:
@@ -362,6 +363,10 @@ class Batcher:
             self._answered[sender] = (period, given + 1)
             certificate = BatchCertificate(number, batch.header, batch.signers, batch.signature)
             self._ready.answers.append((sender, certificate))
+
+    def forget(self, sender: Sender) -> None:
+        """A peer is gone for good."""
+        self._answered.pop(sender, None)
 
     def _try_certify(self, number: int) -> None:
         batch = self._uncertified.get(number)

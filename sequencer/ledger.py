@@ -167,10 +167,16 @@ class Ledger:
         """Whether the block of this height was ordered and is not here."""
         return 0 < height <= self.base.height
 
-    def put_collection(self, batch: WriteBatch, collection: Collection) -> None:
-        """Keep a collection that no block has ordered yet."""
+    def put_collection(
+        self, batch: WriteBatch, collection: Collection, author: bytes = b""
+    ) -> None:
+        """Keep a collection that no block has ordered yet, and whose it is (`author_of`)."""
         batch.put(Table.COLLECTIONS, collection.digest, collection.data)
-        batch.put(Table.UNORDERED, collection.digest, b"")
+        batch.put(Table.UNORDERED, collection.digest, author)
+
+    def author_of(self, digest: bytes) -> bytes:
+        """What a collection that waits was saved with: its author's name, empty if unknown."""
+        return self._store.get(Table.UNORDERED, digest) or b""
 
     def drop_collection(self, batch: WriteBatch, digest: bytes) -> None:
         """Forget a collection that no block will order; one that was ordered stays."""

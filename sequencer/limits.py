@@ -14,11 +14,11 @@ class PoolLimits:
     max_pending_bytes: int = 64 * 1024 * 1024
     """My clients' transactions that are not committed; above it `submit` raises `PoolFull`."""
     max_peer_bytes: int = 32 * 1024 * 1024
-    """Uncommitted collections held from one peer that I did not ask for."""
+    """Uncommitted collections held from one member that no block named; of all guests together."""
     max_peer_collections: int = 8_192
     """The same in numbers, against a flood of tiny ones."""
     max_held_bytes: int = 1024 * 1024 * 1024
-    """All collections held; a peer's quota is at most its equal share of this."""
+    """All collections held that no block named; a peer's quota is at most its equal share."""
     max_wanted: int = 4_096
     """Digests being fetched; the oldest is forgotten for a new one."""
     max_offered: int = 256
@@ -36,3 +36,7 @@ class PoolLimits:
     retry_ms: int = 150
     """Time to answer before the next peer is asked; doubles up to `max_retry_ms`."""
     max_retry_ms: int = 2_000
+
+    def peer_bytes(self, committee_size: int) -> int:
+        """The quota of each other member, and of all that are no members together."""
+        return min(self.max_peer_bytes, self.max_held_bytes // committee_size)

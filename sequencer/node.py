@@ -24,6 +24,7 @@ from consensus.replica import Replica
 from consensus.safety import SafetyRecord
 from net.transport import PeerId, Transport
 from sequencer.applying import Applying
+from sequencer.authors import put_collections, recover_collections
 from sequencer.batch_votes import Seat
 from sequencer.batcher import Batcher, BatcherReady
 from sequencer.collection import Collection
@@ -101,7 +102,7 @@ class Node:
         recovered = recover(self.ledger, self.epochs, record, setup.rules.digest_window_heights)
         for block in recovered.recent:
             self.pool.on_committed(block.height, block.collections)
-        self.pool.recover(self.ledger.unordered_collections())
+        recover_collections(self.pool, self.ledger, self.peers)
         self.replica = self._make_replica(recovered)
 
     # ------------------------------------------------------------------ who I am
@@ -260,6 +261,8 @@ class Node:
             self.replica.fetcher.remove(handle)
             self.pool.forget(handle)
             self._handover.forget(handle)
+            if self.batcher is not None:
+                self.batcher.forget(handle)
 
     def tick(self, now: Instant) -> None:
         """Time has passed."""
@@ -388,8 +391,7 @@ class Node:
             if self._evidence[evidence.member] <= MAX_EVIDENCE:
                 encoded = evidence.encode()
                 writes.put(Table.EVIDENCE, sha256(encoded).digest(), encoded)
-        for collection in collected.save:
-            self.ledger.put_collection(writes, collection)
+        put_collections(writes, collected.save, self.pool, self.ledger, self.peers)
         put_batches(writes, batches.save)
 
     def _must_save(self, ready: Ready, batches: BatcherReady) -> bool:

@@ -5,6 +5,8 @@ Expected events are `debug`, progress of an operator's interest `info`, what nee
 """
 
 import logging
+from collections.abc import Callable
+from time import monotonic
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,6 +18,7 @@ from prometheus_client import (
 )
 
 from consensus.interface import Notice, NoticeKind
+from consensus.types import MAX_MEMBERS
 from sequencer.ledger import AppliedBlock
 
 logger = logging.getLogger("sequencer")
@@ -28,12 +31,17 @@ _LEVELS = {
 }
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
+REFUSALS_TOLD_EVERY_S = 1.0
+"""Anybody can send rubbish: one refused message in this long is logged, the others counted."""
 
 
 class Observer:
-    """Metrics of one node, and its log of notices."""
+    """Metrics of one node, and its log of notices. `clock` gives seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._tell_at = clock()
+        self._untold = 0
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._events = self._counter("events", "Events of the protocol by kind", ["kind"])
@@ -69,9 +77,15 @@ class Observer:
             )
 
     def invalid(self, member: int, reason: str) -> None:
-        """A member sent something that cannot be right."""
-        self._invalid.labels(str(member)).inc()
-        logger.info("refused a message of member %d: %s", member, reason)
+        """A peer, by its handle, sent something that cannot be right."""
+        who = str(member) if member < MAX_MEMBERS else "guest"
+        self._invalid.labels(who).inc()
+        now = self._clock()
+        if now < self._tell_at:
+            self._untold += 1
+            return
+        logger.info("refused a message of %s: %s (%d more before it)", who, reason, self._untold)
+        self._tell_at, self._untold = now + REFUSALS_TOLD_EVERY_S, 0
 
     def applied(self, block: AppliedBlock, unix_ms: int) -> None:
         """A block was applied and is durable."""

@@ -5,10 +5,11 @@ and peers send; `take` hands out what has to be saved and sent. Replica and lead
 through `holds`, `size`, `select`, `has_work` and `want`.
 
 A collection leaves only when it is committed: one whose block was orphaned is simply ordered by a
-later leader. Shares are fair per author, the peer that a collection came from first: each has a
-quota of its own to fill, and `select` gives each the same bytes of a block. So a flood displaces
-nobody but its author. What a block names is exempt from the quota, because it has to be fetched
-to vote; `max_wanted` and `max_held_bytes` bound it all the same.
+later leader. Shares are fair per author, the peer that a collection came from first: each member
+has a quota of its own to fill, and `select` gives each author the same bytes of a block. So a
+flood displaces nobody but its author. All others share one more quota, of which no guest gets
+more than a part: who comes again under another handle has gained nothing. What a block names is
+exempt, because it has to be fetched to vote; only what the rules let blocks name bounds it.
 """
 
 from collections import Counter, deque
@@ -23,9 +24,11 @@ from sequencer.limits import PoolLimits
 from sequencer.wants import Wants
 
 UNKNOWN_AUTHOR = -1
-"""Stands for whoever sealed a collection that was recovered from disk."""
+"""Stands for whoever is neither a member nor connected any more."""
 FOLLOWER = -2
 """Stands for me where I am no member."""
+GUESTS_AT_LEAST = 4
+"""So many guests it takes to fill the quota that they share."""
 
 
 class PoolFull(Exception):
@@ -80,7 +83,7 @@ class Pool:
         self._rules = rules
         self._limits = limits
         self._seal_bytes = min(limits.seal_bytes, rules.max_collection_bytes)
-        self._peer_bytes = min(limits.max_peer_bytes, limits.max_held_bytes // committee_size)
+        self._peer_bytes = limits.peer_bytes(committee_size)
         self._now = 0
         self._ready = PoolReady()
         self._open: list[tuple[int, bytes]] = []
@@ -90,7 +93,6 @@ class Pool:
         self._held: dict[bytes, _Held] = {}
         self._by_author: dict[int, dict[bytes, int]] = {}
         self._author_bytes: Counter[int] = Counter()
-        self._held_bytes = 0
         self._sequence = 0
         self._committed: dict[bytes, int | None] = {}
         self._committed_at: deque[tuple[int, tuple[bytes, ...]]] = deque()
@@ -147,7 +149,8 @@ class Pool:
     def on_collection(self, sender: int, data: bytes, now: int) -> Collection | None:
         """Hold a peer's collection; None if it is known already or over the peer's quota.
 
-        `InvalidMessage` for bytes that are no collection.
+        What a block names is held whatever there is: without it nobody could vote, and nothing
+        would make room. `InvalidMessage` for bytes that are no collection.
         """
         self._now = now
         full = self._is_over_quota(sender, len(data))
@@ -160,9 +163,6 @@ class Pool:
         if full and not self._wants.is_named(collection.digest):
             self.dropped["collection over quota"] += 1
             return None
-        if self._held_bytes + len(data) > 2 * self._limits.max_held_bytes:
-            self.dropped["collection over total"] += 1
-            return None
         self._hold(collection, sender)
         return collection
 
@@ -170,6 +170,23 @@ class Pool:
         return (
             self._author_bytes[sender] + added > self._peer_bytes
             or len(self._by_author.get(sender, ())) >= self._limits.max_peer_collections
+            or (not self._has_own_quota(sender) and self._is_over_shared_quota(sender, added))
+        )
+
+    def _has_own_quota(self, author: int) -> bool:
+        return author == self._me or 0 <= author < self._size
+
+    def _is_over_shared_quota(self, guest: int, added: int) -> bool:
+        """Whether a guest has its part of the quota of all that are no members, or that is full."""
+        sharing = [author for author in self._by_author if not self._has_own_quota(author)]
+        part = max(self._peer_bytes // GUESTS_AT_LEAST, self._rules.max_collection_bytes)
+        count = max(self._limits.max_peer_collections // GUESTS_AT_LEAST, 1)
+        return (
+            self._author_bytes[guest] + added > part
+            or len(self._by_author.get(guest, ())) >= count
+            or sum(self._author_bytes[author] for author in sharing) + added > self._peer_bytes
+            or sum(len(self._by_author[author]) for author in sharing)
+            >= self._limits.max_peer_collections
         )
 
     def on_request(self, sender: int, digests: Sequence[bytes]) -> list[bytes]:
@@ -202,13 +219,14 @@ class Pool:
     def on_offer(self, sender: int, digests: Sequence[bytes], now: int) -> None:
         """Fetch what a peer offers and I lack, within the peer's quota."""
         self._now = now
+        full = self._is_over_quota(sender, 0)
         for digest in digests[: self._limits.max_offered]:
             if self.holds(digest):
                 continue
             if digest in self._wants:
                 self._wants.also_at(digest, sender, now)
                 continue
-            if self._is_over_quota(sender, 0) or not self._wants.offered(digest, sender, now):
+            if full or not self._wants.offered(digest, sender, now):
                 self.dropped["offer over quota"] += 1
                 return
         self._ask_due(now)
@@ -248,6 +266,11 @@ class Pool:
         """Encoded bytes of a collection; None if it was never held."""
         held = self._held.get(digest)
         return len(held.collection.data) if held else self._committed.get(digest)
+
+    def author(self, digest: bytes) -> int:
+        """The handle of whom a collection came from first, `FOLLOWER` or `UNKNOWN_AUTHOR`."""
+        held = self._held.get(digest)
+        return held.author if held else UNKNOWN_AUTHOR
 
     def get(self, digest: bytes) -> Collection | None:
         """A collection that is held."""
@@ -310,17 +333,19 @@ class Pool:
             self._committed[digest] = size
             del self._by_author[held.author][digest]
             self._author_bytes[held.author] -= size
-            self._held_bytes -= size
         self._committed_at.append((height, tuple(digests)))
         while self._committed_at[0][0] + self._rules.digest_window_heights <= height:
             for digest in self._committed_at.popleft()[1]:
                 self._committed.pop(digest, None)
 
-    def recover(self, collections: Iterable[Collection]) -> None:
-        """After a restart: hold again what was saved and is not ordered. Authors are forgotten."""
+    def recover(self, collections: Iterable[Collection], author: int = UNKNOWN_AUTHOR) -> None:
+        """After a restart: hold again what an author gave, which was saved and is not ordered.
+
+        Nothing is dropped, for others may rely on it; it fills its author's quota again.
+        """
         for collection in collections:
             if not self.holds(collection.digest):
-                self._hold(collection, UNKNOWN_AUTHOR)
+                self._hold(collection, author)
         self._ready.save.clear()
 
     # who is there
@@ -333,9 +358,7 @@ class Pool:
         """
         mine, self._me = self._me, FOLLOWER if me is None else me
         self._size = committee_size
-        self._peer_bytes = min(
-            self._limits.max_peer_bytes, self._limits.max_held_bytes // committee_size
-        )
+        self._peer_bytes = self._limits.peer_bytes(committee_size)
         self._allowances.clear()
         self._wants.begin_epoch(self._me, committee_size, moved)
         self._assign({mine: self._me} if me is None else {**moved, mine: self._me})
@@ -355,7 +378,7 @@ class Pool:
         self._wants.add_source(peer)
 
     def forget(self, peer: int) -> None:
-        """A peer outside the committee is gone; what it gave stays, as nobody's."""
+        """A peer outside the committee is gone; what it gave stays, in the quota of its like."""
         self._wants.remove_source(peer)
         self._allowances.pop(peer, None)
         for digest, size in self._by_author.pop(peer, {}).items():
@@ -396,6 +419,5 @@ class Pool:
         self._held[digest] = _Held(collection, author, self._sequence)
         self._by_author.setdefault(author, {})[digest] = size
         self._author_bytes[author] += size
-        self._held_bytes += size
         self._ready.save.append(collection)
         self._ready.arrived.append(digest)

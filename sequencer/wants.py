@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from sequencer.limits import PoolLimits
 
+OFFERED_BY_GUESTS = 4
+"""All guests together may have made so many times the offers that one peer may."""
+
 
 @dataclass(slots=True)
 class _Wanted:
@@ -55,11 +58,18 @@ class Wants:
 
     def offered(self, digest: bytes, by: int, now: int) -> bool:
         """A peer offers it; False if it has offered too much that has not come."""
-        if self._offered[by] >= self._limits.max_offered:
+        if self._offered[by] >= self._limits.max_offered or self._is_guest_too_many(by):
             return False
         self._offered[by] += 1
         self._start(digest, _Wanted([by], now, 0, offered_by=by))
         return True
+
+    def _is_guest_too_many(self, by: int) -> bool:
+        """Whether guests have offered so much that more could displace what blocks name."""
+        if by < self._size:
+            return False
+        offered = sum(count for peer, count in self._offered.items() if peer >= self._size)
+        return offered >= OFFERED_BY_GUESTS * self._limits.max_offered
 
     def also_at(self, digest: bytes, peer: int, now: int) -> None:
         """Somebody says it has what is being fetched: perhaps nobody else has it any more."""
@@ -73,6 +83,8 @@ class Wants:
         wanted = self._wanted.pop(digest, None)
         if wanted is not None and wanted.offered_by is not None:
             self._offered[wanted.offered_by] -= 1
+            if not self._offered[wanted.offered_by]:
+                del self._offered[wanted.offered_by]
         if not self._wanted:
             self.deadline = None
 

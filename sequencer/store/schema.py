@@ -11,7 +11,7 @@ bytes. Encodings of blocks, certificates and headers are those of `consensus.typ
 | HEIGHTS      | height u64                   | block id; committed only                          |
 | PROOFS       | height u64                   | `CommitProof.encode`; not for every height        |
 | COLLECTIONS  | digest                       | encoded collection, ordered or not                |
-| UNORDERED    | digest                       | empty: a collection that no block has ordered yet |
+| UNORDERED    | digest                       | of a collection that waits: its author's peer id  |
 | ORDERED      | digest                       | height u64 of the last block that orders it       |
 | ENTRIES      | height u64                   | `sequencer.block_entries.BlockEntries`            |
 | POSITIONS    | first log position u64       | height u64; blocks that hold entries only         |

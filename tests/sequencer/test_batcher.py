@@ -273,3 +273,20 @@ def test_a_restart_before_the_certificate_votes_again() -> None:
 def test_a_stored_batch_survives_its_encoding() -> None:
     batch = StoredBatch(b"header", b"data", b"\x07", b"s" * 96)
     assert StoredBatch.decode(batch.encode()) == batch
+
+
+def test_of_who_was_answered_and_left_nothing_is_remembered() -> None:
+    world = World()
+    world.block(1_000, b"first")
+    world.block(2_000)
+    world.exchange()
+    batcher = world.batchers[0]
+    for guest in range(2_000, 2_100):
+        batcher.on_request(guest, 1, 0)
+        batcher.forget(guest)
+        batcher.forget(guest)
+    assert len(batcher.take().answers) >= 100
+    assert set(batcher._answered) <= set(range(4))
+    batcher.on_request(2_100, 1, 0)
+    batcher.begin_epoch(COMMITTEE, 0, SIGNERS[0])
+    assert not batcher._answered

@@ -3,8 +3,12 @@
 from hashlib import sha256
 
 from consensus.committee import Committee, Member
+from consensus.interface import Instant
+from consensus.rules import Rules
 from consensus.types import MAX_MEMBERS
+from sequencer.messages import BatchRequest
 from sequencer.peers import MAX_GUESTS, Peers
+from testnet.simulation.world import Setup, World
 
 
 def member(name: str) -> Member:
@@ -92,3 +96,19 @@ def test_a_seat_in_any_committee_is_found_by_the_peer() -> None:
     assert known.seat(departed, committee(1, "d", "a")) is None
     assert known.seat(0, committee(0, *"abcd")) == 3
     assert known.seat(0, None) is None
+
+
+def test_a_node_remembers_nothing_of_what_it_answered_a_guest_that_left() -> None:
+    world = World(Setup(seed=7, rules=Rules(batch_max_ms=500)))
+    world.submit(0, 1)
+    world.run(4_000)
+    node, now = world.places[0].node, Instant(4_000, 4_000)
+    assert node.batcher is not None
+    assert node.batcher.certified_up_to(0) >= 1
+    known = len(node.batcher._answered)
+    for number in range(50):
+        node.peer_up(f"guest {number}", now)
+        node.on_frame(f"guest {number}", BatchRequest(1).encode(), now)
+        assert len(node.batcher._answered) == known + 1
+        node.peer_down(f"guest {number}", now)
+    assert len(node.batcher._answered) == known

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 from time import perf_counter
 
 import pytest
@@ -158,13 +159,129 @@ def test_what_a_block_names_is_held_beyond_the_quota() -> None:
     assert pool.on_collection(1, needed.data, 0) is not None
 
 
-def test_not_even_wanted_collections_grow_without_bound() -> None:
+def test_what_a_block_names_is_held_however_much_there_is() -> None:
     pool = make_pool(limits=replace(LIMITS, max_held_bytes=5_000))
     items = [make_collection(n, 1_000) for n in range(20)]
     pool.want([item.digest for item in items], [1], 0)
-    taken = [pool.on_collection(1, item.data, 0) for item in items]
-    assert sum(item is not None for item in taken) == 9
-    assert pool.dropped["collection over total"] == 11
+    assert all(pool.on_collection(1, item.data, 0) for item in items)
+    assert pool.on_collection(1, make_collection(99).data, 0) is None
+
+
+# guests
+
+
+def flood(pool: Pool, first_guest: int, guests: int, size: int) -> int:
+    """Each guest gives all that is taken of it and leaves; how many were taken."""
+    taken = 0
+    for guest in range(first_guest, first_guest + guests):
+        while pool.on_collection(guest, make_numbered(guest, taken, size).data, 0) is not None:
+            taken += 1
+        pool.forget(guest)
+    return taken
+
+
+def make_numbered(guest: int, number: int, size: int) -> Collection:
+    return Collection.seal([(901, guest.to_bytes(4, "big") + number.to_bytes(size - 4, "big"))])
+
+
+def test_coming_back_as_another_guest_gains_nothing() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_bytes=50_000))
+    taken = flood(pool, 2_000, 50, 1_000)
+    assert taken == 49
+    assert flood(pool, 3_000, 50, 1_000) == 0
+    assert len(pool.select((), 1_000, 1 << 20)) == taken, "nothing that was taken is lost"
+
+
+def test_coming_back_as_another_guest_gains_nothing_in_numbers_either() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=20))
+    assert flood(pool, 2_000, 50, 100) == 20
+
+
+def test_guests_that_stay_share_their_quota_too_and_one_gets_a_part() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=20))
+    taken = Counter[int]()
+    for number in range(10):
+        for guest in (2_000, 2_001):
+            item = make_numbered(guest, number, 100)
+            taken[guest] += pool.on_collection(guest, item.data, 0) is not None
+    assert taken == {2_000: 5, 2_001: 5}
+    wide = make_pool(limits=replace(LIMITS, max_peer_bytes=1 << 20))
+    size, most = 60_000, (1 << 20) // 4
+    held = [wide.on_collection(2_000, make_numbered(7, n, size).data, 0) for n in range(9)]
+    assert sum(item is not None for item in held) == most // size
+
+
+def test_full_of_guests_collections_members_are_heard_and_blocks_can_be_voted_for() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_bytes=20_000, max_held_bytes=80_000))
+    flood(pool, 2_000, 50, 1_000)
+    assert pool.on_collection(1, make_collection(1, 1_000).data, 0) is not None
+    named = make_numbered(4_000, 1, 1_000)
+    assert pool.on_collection(4_000, named.data, 0) is None
+    pool.want([named.digest], (1,), 0)
+    assert pool.on_collection(4_000, named.data, 0) is not None
+    pool.submit([(901, b"mine")], 0)
+    pool.tick(0)
+    assert pool.take().broadcast
+
+
+def test_a_commit_makes_room_for_guests() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=4))
+    assert flood(pool, 2_000, 9, 100) == 4
+    pool.on_committed(1, pool.select((), 2, 1 << 20))
+    assert flood(pool, 3_000, 9, 100) == 2
+
+
+def test_what_was_recovered_fills_its_authors_quota_again() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=3))
+    pool.recover([make_collection(n) for n in range(3)], 1)
+    pool.recover([make_collection(10 + n) for n in range(3)])
+    assert pool.on_collection(1, make_collection(20).data, 0) is None
+    assert flood(pool, 2_000, 9, 100) == 0
+    assert pool.on_collection(2, make_collection(21).data, 0) is not None
+    assert len(pool.select((), 100, 1 << 20)) == 7
+
+
+def test_my_own_that_were_recovered_are_pending_again() -> None:
+    pool, mine = make_pool(me=2), make_collection(1)
+    pool.recover([mine], 2)
+    assert pool.pending_bytes == len(mine.data)
+    assert pool.own() == (mine.digest,)
+
+
+def test_Ep4_a_member_that_became_a_guest_shares_the_quota_and_loses_nothing() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=3))
+    given = [make_collection(n) for n in range(3)]
+    for item in given:
+        pool.on_collection(3, item.data, 0)
+    pool.begin_epoch(0, 3, {0: 0, 1: 1, 2: 2, 3: 2_000})
+    assert flood(pool, 2_001, 3, 100) == 0
+    pool.forget(2_000)
+    assert set(pool.select((), 10, 1 << 20)) == {item.digest for item in given}
+
+
+def test_offers_of_many_guests_displace_nothing_that_a_block_names() -> None:
+    pool, named = make_pool(), make_collection(1).digest
+    pool.want([named], (1,), 0)
+    for guest in range(2_000, 2_040):
+        offered = [sha256(b"%d %d" % (guest, n)).digest() for n in range(LIMITS.max_offered)]
+        pool.on_offer(guest, offered, 0)
+    assert pool.is_named(named)
+    pool.on_offer(2, [make_collection(2).digest], 0)
+    assert pool.take().requests[-1] == (2, (make_collection(2).digest,))
+
+
+def test_of_guests_that_left_nothing_is_remembered() -> None:
+    def known(pool: Pool) -> int:
+        return len(pool._by_author) + len(pool._allowances) + len(pool._wants._offered)
+
+    pool = make_pool()
+    for guest in range(2_000, 2_050):
+        digest = make_numbered(guest, 0, 100).digest
+        pool.on_offer(guest, [digest], 0)
+        pool.on_collection(guest, make_numbered(guest, 0, 100).data, 0)
+        pool.on_request(guest, [digest])
+        pool.forget(guest)
+    assert known(pool) == 1
 
 
 # committing
