@@ -11,7 +11,7 @@ _HANDOVER = "sequencer.handover:Handover"
 
 _SEEDS = {
     "a committee that waits is no work": (56, 67),
-    "no blocks above the last one": (1, 5),
+    "no blocks above the last one": (16, 33),
     "transactions above the last block": (1, 4),
     "the two-chain rule ends an epoch": (9, 14),
     "the two-chain rule commits above the last block": (1, 10),

@@ -31,7 +31,7 @@ LIVE_MUTANTS = (
         "T4",
         "no timer while there is work",
         (Edit("sequencer.pool:Pool.has_work", "bool(self._held)", "False"),),
-        seeds=(18,),
+        seeds=(4, 24),
     ),
     Mutant(
         "Q3",

@@ -114,7 +114,7 @@ SAFETY_MUTANTS = (
             Edit(f"{_SAFETY}.timeout", "replace(record, highest", "replace(self.record, highest"),
         ),
         "hider",
-        seeds=(0, 1, 4),
+        seeds=(3, 7),
     ),
     Mutant(
         "L1",
@@ -376,7 +376,7 @@ SAFETY_MUTANTS = (
             ),
         ),
         "hider",
-        seeds=(43,),
+        seeds=(1, 22),
     ),
     Mutant(
         "L1",
