@@ -349,7 +349,7 @@ SAFETY_MUTANTS = (
     Mutant(
         "S3",
         "collections are not saved",
-        (Edit("sequencer.node:Node._put", "in collected.save", "in []"),),
+        (Edit("sequencer.node:Node._put", "collected.save", "[]"),),
         seeds=(0, 1, 2),
     ),
     Mutant(
