@@ -5,13 +5,16 @@ final there; `pending` is `latest`.  What needs execution goes to the namespace'
 node without one says so, or gives an answer that lets a wallet go on.
 """
 
-import importlib.metadata
 import platform
 from typing import TYPE_CHECKING, Any, Final
 
+from eth_hash.auto import keccak
+
+from sequencer import __version__
 from sequencer.collection import transaction_id
 from sequencer.rpc import params
 from sequencer.rpc.envelope import data, quantity
+from sequencer.rpc.gas import intrinsic_gas
 from sequencer.rpc.jsonrpc import (
     METHOD_NOT_FOUND,
     REFUSED,
@@ -32,10 +35,12 @@ FORWARDED: Final = {
     "eth_getCode": (1, 1),
     "eth_getStorageAt": (2, 1),
     "eth_call": (1, 3),
-    "eth_estimateGas": (1, 3),
     "eth_getLogs": (1, 0),
 }
 """Questions about state, with their arity: only the rollup knows."""
+
+PRESENT_TAGS: Final = ("latest", "pending", "safe", "finalized")
+"""What nonces are answered for: all but `pending` mean the newest committed block."""
 
 MAX_QUANTITY: Final = 20
 """Characters of a number or tag; what is longer is a hash."""
@@ -46,12 +51,8 @@ FEE_HISTORY_BLOCKS: Final = 1_024
 
 def client_version() -> str:
     """Name, version and platform, as clients print them."""
-    try:
-        version = importlib.metadata.version("decentralized-sequencer")
-    except importlib.metadata.PackageNotFoundError:
-        version = "0"
     system = f"{platform.system().lower()}-{platform.machine()}"
-    return f"sequencer/v{version}/{system}/python{platform.python_version()}"
+    return f"sequencer/v{__version__}/{system}/python{platform.python_version()}"
 
 
 class Ethereum:
@@ -70,6 +71,8 @@ class Ethereum:
             **forwarded,
             "web3_clientVersion": Method(lambda _caller: self._version),
             "net_version": Method(lambda caller: str(self._rpc.namespace(caller))),
+            "web3_sha3": Method(lambda _caller, text: data(keccak(params.hex_bytes(text, 0))), 1),
+            "net_peerCount": Method(self.peer_count),
             "net_listening": Method(lambda _caller: True),
             "eth_accounts": Method(lambda _caller: []),
             "eth_chainId": Method(lambda caller: quantity(self._rpc.namespace(caller))),
@@ -87,12 +90,19 @@ class Ethereum:
             "eth_sendRawTransaction": Method(self.send_raw_transaction, 1),
             "eth_sendRawTransactionSync": Method(self.send_raw_transaction_sync, 1, 1),
             "eth_getTransactionByHash": Method(self.transaction_by_hash, 1),
+            "eth_getRawTransactionByHash": Method(self.raw_transaction, 1),
             "eth_getTransactionReceipt": Method(self.transaction_receipt, 1),
             "eth_getTransactionCount": Method(self.transaction_count, 1, 1),
             "eth_gasPrice": Method(self.gas_price),
             "eth_maxPriorityFeePerGas": Method(self.max_priority_fee),
             "eth_feeHistory": Method(self.fee_history, 2, 1),
+            "eth_estimateGas": Method(self.estimate_gas, 1, 3),
         }
+
+    def peer_count(self, _caller: Caller) -> str:
+        """How many members and guests this node is connected to."""
+        status = self._rpc.service.status()
+        return quantity(status.get("peers_up", 0) + status.get("guests", 0))
 
     def syncing(self, _caller: Caller) -> Any:
         """False, or how far this node is while it catches up."""
@@ -128,15 +138,15 @@ class Ethereum:
         view = self._view_by_id(params.hash_bytes(block_id, 0))
         return view and await self._rpc.views.block(view, namespace, whole)
 
-    def _view(self, block: Any) -> View | None:
+    def _view(self, block: Any, index: int = 0) -> View | None:
         """The block that a tag, a number, a hash or an EIP-1898 object means; None if none."""
         if isinstance(block, dict):
             if "blockHash" in block:
-                return self._view_by_id(params.hash_bytes(block["blockHash"], 0))
+                return self._view_by_id(params.hash_bytes(block["blockHash"], index))
             block = block.get("blockNumber")
         if isinstance(block, str) and len(block) > MAX_QUANTITY:
-            return self._view_by_id(params.hash_bytes(block, 0))
-        return self._rpc.views.at(self.height_of(block, 0))
+            return self._view_by_id(params.hash_bytes(block, index))
+        return self._rpc.views.at(self.height_of(block, index))
 
     async def block_receipts(self, caller: Caller, block: Any) -> Any:
         """The receipts of a rollup-view block; null above the head."""
@@ -195,10 +205,24 @@ class Ethereum:
         location = self._locate(namespace, wanted)
         if location is not None:
             return self._rpc.views.transaction(location)
-        found = self._rpc.admission.recent.get(wanted)
-        if found is None or found[0] != namespace or not self._rpc.service.pending(wanted):
+        found = self._pending(namespace, wanted)
+        return found and self._rpc.views.pending_transaction(*found, wanted)
+
+    def _pending(self, namespace: int, tx_hash: bytes) -> tuple[int, bytes] | None:
+        found = self._rpc.admission.recent.get(tx_hash)
+        if found is None or found[0] != namespace or not self._rpc.service.pending(tx_hash):
             return None
-        return self._rpc.views.pending_transaction(*found, wanted)
+        return found
+
+    def raw_transaction(self, caller: Caller, tx_hash: Any) -> Any:
+        """The bytes of an ordered or pending transaction of this rollup, or null."""
+        namespace, wanted = self._rpc.namespace(caller), params.hash_bytes(tx_hash, 0)
+        location = self._locate(namespace, wanted)
+        if location is None:
+            found = self._pending(namespace, wanted)
+            return found and data(found[1])
+        view = self._rpc.views.at(location.height)
+        return view and data(view.transactions[location.index][1])
 
     def transaction_receipt(self, caller: Caller, tx_hash: Any) -> Any:
         """The receipt of an ordered transaction of this rollup; null while it is pending."""
@@ -217,8 +241,10 @@ class Ethereum:
         """The next nonce: the rollup's, or from the log (see `accounts`)."""
         namespace, address = self._rpc.namespace(caller), params.address(account, 0)
         pending = tag == "pending"
-        ours = self._rpc.senders.next_nonce(namespace, address, pending)
         url = self._rpc.admission.settings(namespace).rollup_rpc
+        if not url and self._is_before_everything(tag):
+            return "0x0"
+        ours = self._rpc.senders.next_nonce(namespace, address, pending)
         if not url:
             return quantity(ours)
         answer = await self._rpc.forward.call(url, "eth_getTransactionCount", [account, tag])
@@ -227,6 +253,21 @@ class Ethereum:
             raise RpcError(REFUSED, "the rollup's own RPC answers something else")
         return quantity(max(ours, theirs) if pending else theirs)
 
+    def _is_before_everything(self, block: Any) -> bool:
+        """Whether nonces are asked for at the genesis.  Raises RpcError for other blocks that are
+        named by number or hash: the nonces of the past are not kept."""
+        if block is None or (isinstance(block, str) and block in PRESENT_TAGS):
+            return False
+        view = self._view(block, 1)
+        if view is None:
+            raise RpcError(REFUSED, "header not found")
+        if view.block.height:
+            raise RpcError(
+                REFUSED,
+                "nonces at a block of the past are not kept here: ask for latest or pending",
+            )
+        return True
+
     async def gas_price(self, caller: Caller) -> Any:
         """The rollup's, or the fee floor of the namespace."""
         return await self._rollup_or(caller, "eth_gasPrice", [], self._fee_floor(caller))
@@ -234,6 +275,14 @@ class Ethereum:
     async def max_priority_fee(self, caller: Caller) -> Any:
         """The rollup's, or zero: order does not depend on fees here."""
         return await self._rollup_or(caller, "eth_maxPriorityFeePerGas", [], "0x0")
+
+    async def estimate_gas(self, caller: Caller, call: Any, *more: Any) -> Any:
+        """The rollup's, or what a transaction needs before anything is executed."""
+        given = [call, *more]
+        namespace = self._rpc.namespace(caller)
+        if self._rpc.admission.settings(namespace).rollup_rpc:
+            return await self._rollup_or(caller, "eth_estimateGas", given, None)
+        return quantity(intrinsic_gas(call))
 
     async def fee_history(
         self, caller: Caller, count: Any, newest: Any, percentiles: Any = None

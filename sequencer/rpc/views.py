@@ -2,7 +2,8 @@
 
 A rollup-view block has the height, id and time of a committed block, and of its transactions
 those of one namespace; transaction indices count within that.  Nothing is executed here, so
-roots are zero, gas is zero and a receipt's status 1 means "ordered".
+roots are zero, gas is zero and a receipt's status 1 means "ordered".  Where there is no transaction
+the roots of transactions and receipts are those of an empty trie: clients in Go compare them.
 """
 
 import asyncio
@@ -11,6 +12,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import rlp
+from eth_hash.auto import keccak
 
 from consensus.types import Block, genesis_block
 from sequencer.block_entries import ID_BYTES, BlockEntries
@@ -21,6 +25,7 @@ from sequencer.rpc.limits import Limits
 from sequencer.rpc.senders import sender_of
 from sequencer.service import NodeService
 from sequencer.settlement.batch import GENESIS_LOG_ROOT
+from sequencer.transaction import EthereumTransaction
 
 if TYPE_CHECKING:
     from sequencer.ledger import AppliedBlock, Location
@@ -32,6 +37,8 @@ ZERO_HASH: Final = "0x" + "00" * 32
 ZERO_BLOOM: Final = "0x" + "00" * 256
 NO_UNCLES: Final = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
 """keccak-256 of an empty RLP list."""
+EMPTY_TRIE: Final = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421"
+"""keccak-256 of an empty RLP string: the root of a trie that holds nothing."""
 GAS_LIMIT: Final = quantity(30_000_000)
 """What wallets see as the gas limit of a block; nothing is measured against it."""
 ITEMS_BETWEEN_YIELDS: Final = 32
@@ -127,7 +134,8 @@ class Views:
     def header(self, view: View, namespace: int) -> dict[str, Any]:
         """The fields of a rollup-view block but its transactions."""
         block = view.block
-        size = sum(len(body) for owner, body in view.transactions if owner == namespace)
+        sizes = [len(body) for owner, body in view.transactions if owner == namespace]
+        root = ZERO_HASH if sizes else EMPTY_TRIE
         return {
             "number": quantity(block.height),
             "hash": data(block.id),
@@ -135,15 +143,15 @@ class Views:
             "nonce": "0x0000000000000000",
             "sha3Uncles": NO_UNCLES,
             "logsBloom": ZERO_BLOOM,
-            "transactionsRoot": ZERO_HASH,
+            "transactionsRoot": root,
             "stateRoot": ZERO_HASH,
-            "receiptsRoot": ZERO_HASH,
+            "receiptsRoot": root,
             "mixHash": ZERO_HASH,
             "miner": ZERO_ADDRESS,
             "difficulty": "0x0",
             "totalDifficulty": "0x0",
             "extraData": "0x",
-            "size": quantity(len(block.encode()) + size),
+            "size": quantity(len(block.encode()) + sum(sizes)),
             "gasLimit": GAS_LIMIT,
             "gasUsed": "0x0",
             "baseFeePerGas": quantity(self.base_fee(namespace)),
@@ -215,23 +223,28 @@ class Views:
 
     def _placed_receipt(self, view: View, shown_index: int, index: int) -> dict[str, Any]:
         namespace, transaction = view.transactions[index]
-        fields = describe(transaction)
+        fields, found = describe(transaction), sender_of(namespace, transaction)
         return {
             "transactionHash": data(view.public_hash(index)),
             "transactionIndex": quantity(shown_index),
             "blockHash": data(view.block.id),
             "blockNumber": quantity(view.block.height),
-            "from": _sender(namespace, transaction),
+            "from": data(found.sender) if found else ZERO_ADDRESS,
             "to": fields["to"],
             "type": fields["type"],
             "status": "0x1",
             "gasUsed": "0x0",
             "cumulativeGasUsed": "0x0",
-            "effectiveGasPrice": fields["gasPrice"],
-            "contractAddress": None,
+            "effectiveGasPrice": self._price(namespace, found) if found else fields["gasPrice"],
+            "contractAddress": _created(found) if found and not found.to else None,
             "logs": [],
             "logsBloom": ZERO_BLOOM,
         }
+
+    def _price(self, namespace: int, transaction: EthereumTransaction) -> str:
+        """What a gas costs at the fee floor, with the tip (EIP-1559)."""
+        offered = self.base_fee(namespace) + transaction.max_priority_fee
+        return quantity(min(transaction.max_fee, offered))
 
     async def read(self, height: int) -> View:
         """The committed block of a height that is not above the head, for readers of the past.
@@ -296,3 +309,8 @@ class Views:
 def _sender(namespace: int, transaction: bytes) -> str:
     found = sender_of(namespace, transaction)
     return data(found.sender) if found else ZERO_ADDRESS
+
+
+def _created(creation: EthereumTransaction) -> str:
+    """Where a creation puts its contract: the sender's nonce-th address."""
+    return data(keccak(rlp.encode([creation.sender, creation.nonce]))[12:])

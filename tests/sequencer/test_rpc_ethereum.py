@@ -282,7 +282,6 @@ async def test_what_needs_execution_is_refused_without_a_rollup() -> None:
         for method, given in (
             ("eth_getBalance", [ACCOUNT.address, "latest"]),
             ("eth_call", [{}, "latest"]),
-            ("eth_estimateGas", [{}]),
             ("eth_getCode", [ACCOUNT.address, "latest"]),
         ):
             error = await served.refusal(method, *given)
