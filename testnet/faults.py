@@ -37,12 +37,16 @@ async def _kill(testnet: "Testnet", name: str) -> str:
 
 async def _pause(testnet: "Testnet", name: str) -> str:
     node = _running(testnet, name)
+    if node.paused:
+        raise TestnetError(f"{node.spec.name} is paused already")
     node.pause()
     return f"{node.spec.name} stands still"
 
 
 async def _resume(testnet: "Testnet", name: str) -> str:
     node = _running(testnet, name)
+    if not node.paused:
+        raise TestnetError(f"{node.spec.name} is not paused")
     node.resume()
     return f"{node.spec.name} goes on"
 
@@ -81,8 +85,38 @@ def cut_links(testnet: "Testnet", arguments: dict[str, Any]) -> str:
         [names.index(testnet.cluster.find(str(name)).spec.name) for name in group]
         for group in arguments.get("groups") or []
     ]
+    _refuse_no_partition(groups, names)
     testnet.links.partition(groups)
-    return "cut: " + " | ".join(", ".join(names[index] for index in group) for group in groups)
+    return f"cut: {_spell_groups(groups, names)}"
+
+
+def _refuse_no_partition(groups: list[list[int]], names: list[str]) -> None:
+    grouped = [node for group in groups for node in group]
+    if twice := [names[node] for node in set(grouped) if grouped.count(node) > 1]:
+        raise TestnetError(f"{', '.join(sorted(twice))} cannot be in two groups")
+    if len(groups) == 1 and len(grouped) == len(names):
+        raise TestnetError("all nodes in one group: that cuts nothing")
+
+
+def _spell_groups(groups: list[list[int]], names: list[str]) -> str:
+    """The groups, and in the end that of the nodes which none of them holds."""
+    grouped = {node for group in groups for node in group}
+    rest = [node for node in range(len(names)) if node not in grouped]
+    return " | ".join(
+        ", ".join(names[node] for node in group) for group in (*groups, rest) if group
+    )
+
+
+def link_states(testnet: "Testnet") -> list[str]:
+    """What is wrong with the links on request, in lines for people; none if nothing is."""
+    links, names = testnet.links, [node.spec.name for node in testnet.cluster.nodes]
+    if links is None:
+        return []
+    slow = [f"{names[node]} {delay * 1_000:g} ms" for node, delay in links.slowed.items() if delay]
+    return [
+        *([f"links    cut: {_spell_groups(links.groups, names)}"] if links.groups else []),
+        *([f"links    slow, each way: {', '.join(slow)}"] if slow else []),
+    ]
 
 
 NODE_VERBS: Final[dict[str, Callable[["Testnet", str], Awaitable[str]]]] = {

@@ -6,8 +6,8 @@ that `sequencer start --dir` runs, by hand as well.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -219,8 +219,6 @@ async def _create(
     """Make keys, genesis, L1, contract and node directories; the layout is written last."""
     if any(plan.directory.iterdir()):
         _refuse_foreign(plan.directory)
-    if plan.data != CALLDATA and plan.l1 in ("none", "embedded"):
-        raise TestnetError(f"--data {plan.data} needs an L1 that takes blobs, as --l1 anvil does")
     with progress.stage("keys and genesis") as stage:
         members = await asyncio.to_thread(
             make_members, plan.directory, plan.nodes, plan.seed, plan.links, _rules(plan)
@@ -263,18 +261,27 @@ async def _start_l1(
     plan: Plan, members: Members, progress: Progress, stack: AsyncExitStack
 ) -> L1Handle:
     with progress.stage(f"L1 {plan.l1}") as stage:
-        try:
+        with _l1_errors(plan.l1):
             l1 = await launch_l1(
                 plan.l1,
                 plan.directory / L1_DIRECTORY,
                 fund=tuple(members.l1_addresses),
                 hardfork=plan.hardfork,
             )
-        except L1LaunchError as error:
-            raise TestnetError(str(error)) from None
         stack.push_async_callback(l1.aclose)
         stage.note(f"{l1.kind}, chain id {l1.chain_id}, {l1.url}")
     return l1
+
+
+@contextmanager
+def _l1_errors(kind: str) -> Iterator[None]:
+    """Turn what is wrong with an L1 of a kind, or at a URL, into one sentence."""
+    try:
+        yield
+    except L1LaunchError as error:
+        if kind.startswith("http") and error.__cause__ is not None:
+            raise TestnetError(f"no Ethereum JSON-RPC at {kind}; does an L1 run there?") from None
+        raise TestnetError(str(error)) from None
 
 
 async def _deploy(plan: Plan, l1: L1Handle, members: Members, progress: Progress) -> L1Settings:
@@ -296,14 +303,12 @@ async def _reopen(
     if kind == "anvil":
         raise TestnetError("anvil forgets its chain when it ends; start anew with: --fresh")
     with progress.stage(f"L1 {kind}") as stage:
-        try:
+        with _l1_errors(url if kind == "url" else kind):
             if kind == "url":
                 l1 = await launch_l1(url, plan.directory / L1_DIRECTORY)
             else:
                 port = int(url.rsplit(":", 1)[1])
                 l1 = await launch_l1(kind, plan.directory / L1_DIRECTORY, port=port)
-        except L1LaunchError as error:
-            raise TestnetError(str(error)) from None
         stack.push_async_callback(l1.aclose)
         stage.note(f"goes on at {url}")
     return l1

@@ -162,6 +162,10 @@ class Links:
     links: dict[tuple[int, int], Link]
     _fronts: dict[int, tuple[Front, int]] = field(default_factory=dict)
     """Of each node that joined, with the port where it listens itself."""
+    groups: list[list[int]] = field(default_factory=list)
+    """What `partition` was told; empty while no link is cut."""
+    slowed: dict[int, float] = field(default_factory=dict)
+    """The delay of each node that is slow, in seconds."""
 
     @classmethod
     def between(cls, ports: Sequence[int]) -> "Links":
@@ -216,6 +220,7 @@ class Links:
 
         Nodes that no group names form one more.
         """
+        self.groups = [list(group) for group in groups]
         group_of = {node: number for number, group in enumerate(groups) for node in group}
         for (a, b), link in self.links.items():
             for way in (link.open, link.back):
@@ -234,12 +239,14 @@ class Links:
 
     def slow(self, node: int, delay_s: float) -> None:
         """Delay everything from and to a node by `delay_s` a way; 0 ends it."""
+        self.slowed = {**self.slowed, node: delay_s}
         for pair, link in self.links.items():
             if node in pair:
                 link.delay_s = delay_s
 
     def heal(self) -> None:
         """Open every link and let it be quick."""
+        self.groups, self.slowed = [], {}
         for link in self.links.values():
             link.heal()
 

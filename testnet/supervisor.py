@@ -18,7 +18,7 @@ from rich.live import Live
 from testnet import table
 from testnet.control import ControlServer, Tell, ask
 from testnet.errors import TestnetError
-from testnet.faults import NODE_VERBS, cut_links, l1_fault, node_states
+from testnet.faults import NODE_VERBS, cut_links, l1_fault, link_states, node_states
 from testnet.launch import Plan, Testnet, launch, remove_testnet
 from testnet.membership import MEMBER_VERBS
 from testnet.report import Progress
@@ -57,7 +57,7 @@ class Supervisor:
     async def handle(self, verb: str, arguments: dict[str, Any], tell: Tell) -> Any:
         """Do what a command asks for.  Raises TestnetError."""
         if verb == "status":
-            return node_states(self.testnet.cluster)
+            return {"nodes": node_states(self.testnet.cluster), "links": link_states(self.testnet)}
         if verb in NODE_VERBS:
             return await NODE_VERBS[verb](self.testnet, str(arguments.get("node")))
         if verb in MEMBER_VERBS:
@@ -88,7 +88,7 @@ class Supervisor:
             for node in self.testnet.cluster.nodes
             if node.failed
         ]
-        return [*failures, "Ctrl-C stops it"]
+        return [*link_states(self.testnet), *failures, "Ctrl-C stops it"]
 
 
 async def supervise(plan: Plan, fresh: bool, console: Console, with_table: bool) -> None:
@@ -119,12 +119,15 @@ async def supervise(plan: Plan, fresh: bool, console: Console, with_table: bool)
         raise KeyboardInterrupt from None
 
 
-async def snapshot(running: Running, layout: Layout, directory: Path) -> list[dict[str, Any]]:
-    """The rows of the table, over a second, so that they hold rates."""
+async def snapshot(
+    running: Running, layout: Layout, directory: Path
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of the table, over a second, so that they hold rates; and lines about its links."""
     sampler = table.Sampler(layout.specs(directory))
     try:
-        await sampler.sample(await ask(running, "status"))
+        await sampler.sample((await ask(running, "status"))["nodes"])
         await asyncio.sleep(REFRESH_S)
-        return await sampler.sample(await ask(running, "status"))
+        found = await ask(running, "status")
+        return await sampler.sample(found["nodes"]), found["links"]
     finally:
         await sampler.aclose()

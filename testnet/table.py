@@ -41,7 +41,9 @@ class Sampler:
         return rows
 
     async def _row(self, spec: NodeSpec, states: Mapping[str, str]) -> dict[str, Any]:
-        row: dict[str, Any] = dict.fromkeys((*COLUMNS, "contract_epoch", "pending_epoch"))
+        row: dict[str, Any] = dict.fromkeys(
+            (*COLUMNS, "members", "contract_epoch", "pending_epoch")
+        )
         state = states.get(spec.name, "running")
         row |= {"node": spec.name, "state": state, "clients": spec.rpc_url}
         if state != "running":
@@ -70,6 +72,7 @@ class Sampler:
         return {
             "epoch": status.get("epoch"),
             "seat": FOLLOWS if status.get("member") is None else status["member"],
+            "members": status.get("peers", 0) + (status.get("member") is not None),
             "contract_epoch": settlement.get("contract_epoch"),
             "pending_epoch": settlement.get("pending_epoch"),
             "round": status.get("round"),
@@ -108,6 +111,9 @@ def describe_epochs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if row["epoch"] == newest and row["seat"] != FOLLOWS
     ]
     line = f"epoch    {newest}: {', '.join(name for _, name in sorted(members))}"
+    count = max(row["members"] for row in rows if row["epoch"] == newest)
+    if missing := count - len(members):
+        line += f" and {missing} more of its {count} members"
     contract = [row["contract_epoch"] for row in rows if row["contract_epoch"] is not None]
     if contract:
         line += f"; the contract is in epoch {max(contract)}"

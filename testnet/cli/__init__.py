@@ -1,9 +1,11 @@
 """`testnet`: clusters on this machine.  Exit codes: 0 done, 1 failed (a sentence on standard
-error says what), 2 wrong usage, 130 interrupted.
+error says what), 2 wrong usage, 130 interrupted by SIGINT, 143 by SIGTERM.
 """
 
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -51,6 +53,15 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(import_module(COMMANDS[cmd_name]), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a file that cannot be read or written is one sentence, no traceback."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise TestnetError(f"{error.filename}: {error.strerror}") from None
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="decentralized-sequencer")
@@ -67,8 +78,27 @@ def commands() -> None:
     """
 
 
+class _Terminated:
+    """Handles SIGTERM like the SIGINT of a Ctrl-C, so that nothing is left behind.
+
+    It does what SIGINT would do at that moment; asyncio, for one, then ends its tasks in order.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code = 128 + signal.SIGINT
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.exit_code = 128 + number
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # ignored, as for what a script starts in the background
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """The entry point of `testnet`."""
+    terminated = _Terminated()
+    signal.signal(signal.SIGTERM, terminated)
     try:
         return commands.main(args=arguments, prog_name="testnet", standalone_mode=False)
     except click.ClickException as error:
@@ -79,4 +109,4 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(terminated.exit_code)

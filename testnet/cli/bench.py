@@ -58,10 +58,10 @@ class _Rates(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 )
 @click.option(
     "--l1",
-    type=options.L1Kind(),
+    type=options.L1Kind(urls=False),
     default="none",
     show_default=True,
-    help="Post to an L1 as well: embedded, anvil, auto, or a URL.",
+    help="Post to an L1 as well: embedded, anvil or auto.",
 )
 @options.seed
 @click.option("--crashed", is_flag=True, help="Kill one node before the load starts.")
@@ -104,6 +104,8 @@ def bench_command(
 
     if stop_l1_after_s is not None and (l1 == "none" or stop_l1_after_s >= seconds):
         raise click.UsageError("--stop-l1-after needs an --l1, and has to be less than --duration")
+    if charts is not None:
+        charts.mkdir(parents=True, exist_ok=True)
     console = Console()
     with tempfile.TemporaryDirectory(prefix="testnet-bench-") as place:
         job = Bench(

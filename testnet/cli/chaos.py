@@ -24,7 +24,7 @@ from testnet.cli import options
     "--rate", type=click.FloatRange(1, 10_000), default=50.0, show_default=True, help="A second."
 )
 @options.transaction_bytes
-@options.l1
+@options.own_l1
 @options.data
 @options.seed
 @click.option("--members", is_flag=True, help="Members join, leave and take new keys meanwhile.")
@@ -56,6 +56,7 @@ def chaos_command(
     from testnet.report import Progress, print_summary
     from testnet.run import Job, run, summary_rows
 
+    options.check_l1(l1, None, data)
     console = Console()
     with options.workplace(None, console) as place:
         plan = Plan(place, int(nodes), l1, seed, links=True, data=data)

@@ -27,7 +27,7 @@ from testnet.errors import TestnetError
     "--rate", type=click.FloatRange(1, 10_000), default=30.0, show_default=True, help="A second."
 )
 @options.transaction_bytes
-@options.l1
+@options.own_l1
 @options.seed
 def l1_chaos_command(
     runs: int,

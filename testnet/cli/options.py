@@ -17,17 +17,21 @@ NODE_COUNTS = ("4", "7", "10")
 
 
 class L1Kind(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """`auto`, `embedded`, `anvil`, `none`, or the URL of an L1 that runs already."""
+    """`auto`, `embedded`, `anvil`, `none`, or with `urls` the URL of an L1 that runs already."""
 
     name = "kind"
+
+    def __init__(self, urls: bool = True) -> None:
+        self._urls = urls
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The value itself, if it is one of those."""
         if value in ("auto", "embedded", "anvil", "none"):
             return str(value)
-        if str(value).startswith(("http://", "https://")):
+        if self._urls and str(value).startswith(("http://", "https://")):
             return str(value)
-        return self.fail(f"{value!r} is none of auto, embedded, anvil, none, http://..", param, ctx)
+        url = ", http://.." if self._urls else "; this command needs an L1 of its own"
+        return self.fail(f"{value!r} is none of auto, embedded, anvil, none{url}", param, ctx)
 
 
 nodes = click.option(
@@ -53,7 +57,13 @@ l1 = click.option(
     show_default=True,
     help="embedded, anvil, auto (anvil where it is found), none, or the URL of an L1.",
 )
-
+own_l1 = click.option(
+    "--l1",
+    type=L1Kind(urls=False),
+    default="embedded",
+    show_default=True,
+    help="embedded, anvil, auto (anvil where it is found), or none.",
+)
 
 data = click.option(
     "--data",
@@ -69,6 +79,14 @@ hardfork = click.option(
     show_default=True,
     help="Fork of Ethereum that an anvil is at.",
 )
+
+
+def check_l1(l1: str, l1_key: bytes | None, data: str) -> None:
+    """Refuse what a new testnet cannot be made of, before anything is made."""
+    if data != CALLDATA and l1 in ("none", "embedded"):
+        raise click.UsageError(f"--data {data} needs an L1 that takes blobs, as --l1 anvil does")
+    if l1.startswith("http") and l1_key is None:
+        raise click.UsageError(f"--l1 {l1} needs the key of an account that pays there: --l1-key")
 
 
 def naming(directory: Path) -> str:
@@ -117,10 +135,27 @@ transaction_bytes = click.option(
     show_default=True,
     help="Bytes of a transaction, about.",
 )
+
+
+def _check_writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written when the work is done; nothing is left of the try."""
+    if path is None or (path.exists() and not path.is_file()):  # a pipe is not opened twice
+        return path
+    is_new = not path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be written: {error.strerror}") from None
+    if is_new:
+        path.unlink()
+    return path
+
+
 json_file = click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_check_writable,
     help="Write the summary to this file as well.",
 )
 

@@ -40,7 +40,7 @@ def scenario_command(names: tuple[str, ...], real: bool, show: bool, seed: int) 
     world = REAL if real else SIMULATED
     here = [story for story in chosen if world in story.worlds]
     if not here:
-        raise TestnetError(f"{chosen[0].name!r} runs {chosen[0].worlds[0]} only")
+        raise click.UsageError(f"{chosen[0].name!r} runs {chosen[0].worlds[0]} only")
     play = _play_real if real else _play_simulated
     failed = [story.name for story in here if not _play(story, play, seed)]
     print(f"{len(here) - len(failed)} of {len(here)} scenarios were as expected")
@@ -58,14 +58,17 @@ def _choose(names: tuple[str, ...]) -> "list[Scenario]":
     ]
     exact = [story for story in chosen if story.name in names]
     if not chosen:
-        raise TestnetError(f"no scenario {names[0]!r}; look at them with: testnet scenario --list")
+        known = "look at them with: testnet scenario --list"
+        raise click.UsageError(f"there is no scenario {names[0]!r}; {known}")
     return exact if len(exact) == len(names) and names else chosen
 
 
 def _tell(stories: "list[Scenario]", verbose: bool) -> None:
+    from testnet.scenarios.telling import describe
+
     for story in stories:
         print(f"{story.name}  (n = {story.nodes}; {', '.join(story.worlds)})")
-        for line in story.describe() if verbose else ():
+        for line in describe(story) if verbose else ():
             print(f"  {line}")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10
 MAX_SEEDS = 10_000_000
+MINUTES_HELP = "Go on from the first seed for so long; where --seeds ends does not matter then."
 MAX_SHOWN_LINES = 400
 """Of the trace of a shrunk run: what led to the violation stands at its end."""
 
@@ -39,9 +40,17 @@ class Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not first.isdecimal() or (last and not last.isdecimal()):
             self.fail(f"{value!r} is no seed and no range like 0-999", param, ctx)
         seeds = range(int(first), int(last or first) + 1)
-        if not 0 < len(seeds) <= MAX_SEEDS:
-            self.fail(f"{value!r} holds no seed, or more than {MAX_SEEDS:,}", param, ctx)
+        if not seeds:
+            self.fail(f"{value!r} holds no seed: it ends before it begins", param, ctx)
+        if seeds.stop - seeds.start > MAX_SEEDS:
+            self.fail(f"{value!r} holds more than {MAX_SEEDS:,} seeds", param, ctx)
         return seeds
+
+
+def check_trace(seeds: range) -> None:
+    """Refuse to trace more than one seed."""
+    if len(seeds) != 1:
+        raise click.UsageError("--trace shows one seed; name it with --seed")
 
 
 @click.command("sim")
@@ -65,7 +74,7 @@ class Seeds(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option("--epochs/--no-epochs", default=None, help="Whether the committee changes.")
 @click.option("--trace", is_flag=True, help="Print every message and event (one seed only).")
 @click.option("--shrink", is_flag=True, help="Look for a simpler run that fails the same way.")
-@click.option("--minutes", type=click.FloatRange(0.1, 10_000), help="Go on from the first seed.")
+@click.option("--minutes", type=click.FloatRange(0.1, 10_000), help=MINUTES_HELP)
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
@@ -102,26 +111,28 @@ def sim_command(
     from testnet.simulation.swarm import draw_plan
 
     if adversary is not None and adversary not in ADVERSARIES:
-        raise TestnetError(f"no adversary {adversary!r}; there are: {', '.join(ADVERSARIES)}")
+        known = ", ".join(ADVERSARIES)
+        raise click.UsageError(f"there is no --adversary {adversary!r}; there are: {known}")
 
     def draw(seed: int) -> "Plan":
         return draw_plan(seed, nodes, int(duration * 1_000), adversary, epochs)
 
     if trace:
-        if len(seeds) != 1:
-            raise TestnetError("--trace shows one seed; name it with --seed")
+        check_trace(seeds)
+        if shrink or minutes is not None or json_file is not None:
+            raise click.UsageError("--trace goes without --shrink, --minutes and --json")
         _print_trace(draw(seeds.start))
         return
     terms = Terms(nodes, int(duration * 1_000), adversary, epochs)
     wanted = len(seeds) if minutes is None else None
     campaign = run_campaign(seeds, terms, jobs, minutes, _Progress(wanted))
     _report(campaign)
-    if json_file is not None:
-        described = [_described(outcome) for outcome in campaign.outcomes]
-        json_file.write_text(json.dumps(described, indent=2))
     if shrink:
         for outcome in campaign.broken:
             _print_shrunk(draw(outcome.seed), outcome)
+    if json_file is not None:
+        described = [_described(outcome) for outcome in campaign.outcomes]
+        json_file.write_text(json.dumps(described, indent=2))
     if campaign.broken:
         count = len(campaign.outcomes)
         raise TestnetError(f"{len(campaign.broken)} of {count} seeds broke a rule")

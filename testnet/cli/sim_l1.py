@@ -6,7 +6,7 @@ from collections import Counter
 import click
 from rich.console import Console
 
-from testnet.cli.sim import Seeds
+from testnet.cli.sim import Seeds, check_trace
 from testnet.errors import TestnetError
 
 
@@ -43,8 +43,7 @@ def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
     from testnet.simulation.settlement import Outcome, run_seed
 
     if trace:
-        if len(seeds) != 1:
-            raise TestnetError("--trace shows one seed; name it with --seed")
+        check_trace(seeds)
         _print_trace(seeds.start)
         return
     outcomes: list[Outcome] = []
@@ -68,9 +67,11 @@ def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
 
 
 def _silence() -> None:
-    """What nodes would log of the weather is not for this terminal."""
+    """What nodes would log of the weather is not for this terminal; SIGTERM just ends a worker."""
     import logging
+    import signal
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logging.disable(logging.CRITICAL)
 
 

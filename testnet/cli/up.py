@@ -56,7 +56,7 @@ def up_command(
     Example:  testnet up --nodes 4 --detach && testnet load --rate 500 && testnet down
     """
     from testnet.launch import Plan
-    from testnet.state import Running
+    from testnet.state import Layout, Running
     from testnet.supervisor import supervise
 
     running = Running.load(directory)
@@ -65,6 +65,8 @@ def up_command(
         raise TestnetError(f"a testnet runs in {directory} already; end it with: {end}")
     if not fresh and not supervised:
         _refuse_another(context, directory)
+    if fresh or Layout.load(directory) is None:
+        options.check_l1(l1, l1_key, data)
     if detach:
         options_given = ["--nodes", nodes, "--dir", str(directory), "--l1", l1, "--seed", str(seed)]
         options_given += ["--data", data, "--hardfork", hardfork]
@@ -148,12 +150,13 @@ def status_command(directory: Path, as_json: bool) -> None:
     from testnet.table import render
 
     running, layout = Running.require(directory), Layout.require(directory)
-    rows = asyncio.run(snapshot(running, layout, directory))
+    rows, links = asyncio.run(snapshot(running, layout, directory))
     if as_json:
-        print(json.dumps({"chain_id": layout.chain_id, "l1": layout.l1, "nodes": rows}, indent=2))
+        found = {"chain_id": layout.chain_id, "l1": layout.l1, "links": links, "nodes": rows}
+        print(json.dumps(found, indent=2))
         return
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(render(rows, layout.describe(directory)), highlight=False)
+    console.print(render(rows, [*links, *layout.describe(directory)]), highlight=False)
 
 
 @click.command("down")

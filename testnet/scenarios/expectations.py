@@ -7,7 +7,7 @@ that it happens at all. How fast it is, is said in virtual time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from testnet.scenarios.record import Record, ScenarioFailed, Seat
@@ -40,11 +40,34 @@ class Expectation(ABC):
         """What is missing or wrong, "" if nothing is."""
 
 
+def name_nodes(nodes: Iterable[int]) -> str:
+    """`node 2`, or `nodes 0, 1`."""
+    numbers = sorted(nodes)
+    return f"node{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _who(nodes: frozenset[int] | None) -> str:
+    if nodes is None:
+        return "every node"
+    return f"each of {name_nodes(nodes)}" if len(nodes) > 1 else name_nodes(nodes)
+
+
+def _within(time_ms: int) -> str:
+    return f"within {time_ms:,} ms"
+
+
+def _window(expected: "_NoCommits | _Commits | _AtMostBlocks") -> str:
+    return f"from {expected.start_ms:,} to {expected.end_ms:,} ms"
+
+
 @dataclass(frozen=True, slots=True)
 class _AllCommit(Expectation):
     count: int
     within: int
     nodes: frozenset[int] | None
+
+    def __str__(self) -> str:
+        return f"{_who(self.nodes)} has committed {self.count:,} {_within(self.within)}"
 
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return since_ms + self.within + slack_ms
@@ -69,6 +92,9 @@ class _NoCommits(Expectation):
     end_ms: int
     nodes: frozenset[int] | None
 
+    def __str__(self) -> str:
+        return f"{_who(self.nodes)} commits nothing {_window(self)}"
+
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return self.end_ms
 
@@ -88,6 +114,9 @@ class _Commits(Expectation):
     end_ms: int
     nodes: frozenset[int] | None
 
+    def __str__(self) -> str:
+        return f"{_who(self.nodes)} commits something {_window(self)}"
+
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return self.end_ms
 
@@ -105,6 +134,9 @@ class _AtMostBlocks(Expectation):
     start_ms: int
     end_ms: int
 
+    def __str__(self) -> str:
+        return f"no node commits more than {self.count} blocks {_window(self)}"
+
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return self.end_ms
 
@@ -119,6 +151,9 @@ class _AtMostBlocks(Expectation):
 @dataclass(frozen=True, slots=True)
 class _Exactly(Expectation):
     count: int
+
+    def __str__(self) -> str:
+        return f"{self.count:,} are in the log in the end, and not one more"
 
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return since_ms
@@ -137,6 +172,9 @@ class _Stops(Expectation):
     node: int
     saying: str
     within: int
+
+    def __str__(self) -> str:
+        return f"node {self.node} stops {_within(self.within)}, saying: {self.saying}"
 
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return since_ms + self.within + slack_ms
@@ -161,6 +199,9 @@ class _AllPosted(Expectation):
     count: int
     within: int
 
+    def __str__(self) -> str:
+        return f"{self.count:,} are posted on the L1 {_within(self.within)}"
+
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return since_ms + self.within + slack_ms
 
@@ -175,12 +216,16 @@ class _AllPosted(Expectation):
 
 @dataclass(frozen=True, slots=True)
 class _Seated(Expectation):
-    """`wanted` describes the committee in which these nodes are to be found."""
+    """These nodes come to be where `hoped` says; `wanted` says what a node is that is not."""
 
     nodes: frozenset[int]
     within: int
+    hoped: str
     wanted: str
     met: Callable[[Sequence[Seat]], bool]
+
+    def __str__(self) -> str:
+        return f"{_who(self.nodes)} {self.hoped} {_within(self.within)}"
 
     def due_ms(self, since_ms: int, slack_ms: int) -> int:
         return since_ms + self.within + slack_ms
@@ -276,20 +321,34 @@ def stops(node: int, saying: str, within: int) -> Expectation:
 def are_members(*nodes: int, within: int) -> Expectation:
     """Each of these is in the committee of the epoch that it is in, in time."""
     return _Seated(
-        frozenset(nodes), within, "is no member", lambda seats: seats[-1].index is not None
+        frozenset(nodes),
+        within,
+        "is a member",
+        "is no member",
+        lambda seats: seats[-1].index is not None,
     )
 
 
 def follow(*nodes: int, within: int) -> Expectation:
     """Each of these is in the committee no more, in time."""
     return _Seated(
-        frozenset(nodes), within, "is still a member", lambda seats: seats[-1].index is None
+        frozenset(nodes),
+        within,
+        "is a member no more",
+        "is still a member",
+        lambda seats: seats[-1].index is None,
     )
 
 
 def reach_epoch(epoch: int, within: int, nodes: Collection[int]) -> Expectation:
     """Each of these nodes comes to this epoch, or one after it, in time."""
-    return _Seated(frozenset(nodes), within, "is behind", lambda seats: seats[-1].epoch >= epoch)
+    return _Seated(
+        frozenset(nodes),
+        within,
+        f"is in epoch {epoch}, or after it,",
+        "is behind",
+        lambda seats: seats[-1].epoch >= epoch,
+    )
 
 
 def vote_with_new_keys(*nodes: int, within: int) -> Expectation:
@@ -297,6 +356,7 @@ def vote_with_new_keys(*nodes: int, within: int) -> Expectation:
     return _Seated(
         frozenset(nodes),
         within,
+        "votes with a new key",
         "votes with its old key",
         lambda seats: len({seat.bls_key for seat in seats if seat.bls_key}) > 1,
     )

@@ -288,10 +288,6 @@ class Scenario:
             found.append(REAL)
         return tuple(found)
 
-    def describe(self) -> list[str]:
-        """The story, a line for each step."""
-        return [f"{step.at_ms:>7} ms  {step.what}" for step in self.steps]
-
 
 def _is_inside(action: Action) -> bool:
     """Whether only a simulation reaches the place where this happens."""

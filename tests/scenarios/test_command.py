@@ -7,6 +7,7 @@ from testnet.cli import commands
 from testnet.errors import TestnetError
 from testnet.scenarios import named
 from testnet.scenarios.expectations import exactly
+from testnet.scenarios.telling import describe
 from testnet.scenarios.vocabulary import Scenario
 
 
@@ -25,8 +26,15 @@ def test_the_list_tells_every_story_and_where_it_runs() -> None:
 
 def test_a_named_story_is_told_step_by_step() -> None:
     told = scenario("a partition heals", "--list")
-    assert "2000 ms  Partition(groups=((0, 1), (2, 3)))" in told
+    assert "2000 ms  partition: nodes 0, 1 | nodes 2, 3" in told
+    assert "2000 ms  expected: every node commits nothing from 2,500 to 5,000 ms" in told
     assert len(told.splitlines()) == 6
+
+
+def test_every_step_of_every_story_is_a_sentence() -> None:
+    for story in named.SCENARIOS.values():
+        for line in describe(story):
+            assert not set("<>{}=()_") & set(line), line
 
 
 def test_a_name_plays_that_story_alone_and_a_part_of_a_name_all_that_hold_it() -> None:
@@ -35,10 +43,13 @@ def test_a_name_plays_that_story_alone_and_a_part_of_a_name_all_that_hold_it() -
 
 
 def test_what_is_unknown_or_plays_elsewhere_is_said() -> None:
-    with pytest.raises(TestnetError, match="no scenario 'nonsense'"):
-        scenario("nonsense")
-    with pytest.raises(TestnetError, match="runs real only"):
-        scenario("the L1 is down and ordering goes on")
+    for name, complaint in (
+        ("nonsense", "no scenario 'nonsense'"),
+        ("the L1 is down and ordering goes on", "runs real only"),
+    ):
+        result = CliRunner().invoke(commands, ["scenario", name])
+        assert result.exit_code == 2
+        assert complaint in result.output
 
 
 def test_a_story_that_goes_wrong_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

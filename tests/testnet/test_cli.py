@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -15,11 +17,12 @@ from testnet.errors import TestnetError
 from testnet.state import Layout, Running, process_started
 
 ROOT = Path(__file__).parents[2]
+MAIN = "from testnet.cli import main; main()"
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-c", "from testnet.cli import main; main()", *arguments],
+        [sys.executable, "-c", MAIN, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -63,16 +66,61 @@ def test_help_is_quick_since_nothing_heavy_is_imported():
         (["run", "--l1-key", "12"], "32 bytes in hex"),
         (["bench", "--rate", "1000,fast"], "list of rates"),
         (["bench", "--rate", "0"], "list of rates"),
-        (["sim", "--seeds", "9-1"], "holds no seed"),
+        (["run", "--data", "either"], "--data either needs an L1 that takes blobs"),
+        (["run", "--data", "blobs", "--l1", "none"], "needs an L1 that takes blobs"),
+        (["chaos", "--data", "blobs"], "needs an L1 that takes blobs"),
+        (["run", "--l1", "http://127.0.0.1:9"], "--l1-key"),
+        (["chaos", "--l1", "http://127.0.0.1:9"], "an L1 of its own"),
+        (["run", "--json", "/proc/nowhere/s.json"], "/proc/nowhere/s.json cannot be written: No"),
+        (["sim", "--json", "/proc/s.json"], "/proc/s.json cannot be written"),
+        (["sim", "--seeds", "9-1"], "holds no seed: it ends before it begins"),
+        (["sim", "--seeds", "0-10000000"], "holds more than 10,000,000 seeds"),
+        (["sim", "--adversary", "nobody"], "there are: "),
+        (["sim", "--seeds", "1-2", "--trace"], "one seed"),
+        (["sim", "--seed", "1", "--trace", "--shrink"], "--trace goes without"),
+        (["sim", "--seed", "1", "--trace", "--minutes", "1"], "--trace goes without"),
+        (["sim", "--seed", "1", "--trace", "--json", "s.json"], "--trace goes without"),
+        (["sim-l1", "--seeds", "1-2", "--trace"], "one seed"),
         (["sim", "--seeds", "all"], "no seed and no range"),
         (["l1", "explode"], "explode"),
         (["nonsense"], "nonsense"),
     ],
 )
-def test_wrong_usage_is_exit_code_2_and_says_what(arguments, complaint):
+def test_wrong_usage_is_exit_code_2_says_what_and_makes_nothing(
+    arguments, complaint, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = CliRunner().invoke(commands, arguments)
     assert result.exit_code == 2
     assert complaint in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["run", "--dir"], ["up", "--dir"], ["bench", "--charts"]])
+def test_a_directory_that_cannot_be_made_is_one_sentence(arguments):
+    result = CliRunner().invoke(commands, [*arguments, "/proc/x"])
+    assert isinstance(result.exception, TestnetError)
+    assert str(result.exception) == "/proc/x: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=str
+)
+def test_a_signal_ends_chaos_with_a_word_and_leaves_nothing(tmp_path, number, exit_code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "chaos", "--l1", "none"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )
+    assert "keys and genesis" in process.stdout.readline()
+    assert len(list(tmp_path.iterdir())) == 1
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (said.strip(), process.returncode) == ("interrupted", exit_code)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_is_one_sentence_and_exit_code_1(tmp_path):
@@ -108,14 +156,6 @@ def test_stale_state_is_detected_and_down_cleans_it_up(tmp_path):
     assert down.exit_code == 0
     assert "was gone already" in down.output
     assert Running.load(tmp_path) is None
-
-
-@pytest.mark.parametrize("l1", ["embedded", "none"])
-def test_blobs_need_an_l1_that_takes_them(tmp_path, l1):
-    arguments = ["run", "--data", "either", "--l1", l1, "--dir", str(tmp_path)]
-    result = CliRunner().invoke(commands, arguments)
-    assert isinstance(result.exception, TestnetError)
-    assert "--data either needs an L1 that takes blobs, as --l1 anvil does" in str(result.exception)
 
 
 def test_a_second_up_in_a_directory_is_refused(tmp_path):
@@ -160,10 +200,11 @@ def test_a_run_in_the_directory_of_a_testnet_is_refused(tmp_path):
 
 
 def test_an_l1_that_is_not_there_is_named(tmp_path):
-    arguments = ["run", "--l1", "http://127.0.0.1:9", "--dir", str(tmp_path / "place")]
-    result = CliRunner().invoke(commands, arguments)
+    where = ["--dir", str(tmp_path / "place"), "--l1-key", "01" * 32]
+    result = CliRunner().invoke(commands, ["run", "--l1", "http://127.0.0.1:9", *where])
     assert isinstance(result.exception, TestnetError)
-    assert "no Ethereum JSON-RPC at http://127.0.0.1:9" in str(result.exception)
+    said = "no Ethereum JSON-RPC at http://127.0.0.1:9; does an L1 run there?"
+    assert str(result.exception) == said
 
 
 def test_a_missing_anvil_is_named(tmp_path):
@@ -205,10 +246,20 @@ def test_a_trace_is_the_same_every_time():
     assert first.output == second.output
 
 
-def test_a_trace_of_many_seeds_and_an_unknown_adversary_are_refused():
-    for arguments, complaint in (
-        (["--seeds", "1-2", "--trace"], "one seed"),
-        (["--adversary", "nobody"], "there are: "),
-    ):
-        result = CliRunner().invoke(commands, ["sim", *arguments])
-        assert complaint in str(result.exception)
+def test_a_summary_that_cannot_be_written_hides_no_broken_seed(tmp_path, monkeypatch):
+    from testnet.simulation import campaign
+    from testnet.simulation.swarm import Outcome
+
+    broken = Outcome(7, ("A1", "two logs"), 1_000, 0, 5, Counter())
+    found = campaign.Campaign([broken], elapsed_s=1.0)
+    summary = tmp_path / "place" / "s.json"
+    summary.parent.mkdir()
+
+    def run_campaign(*_):
+        summary.parent.rmdir()
+        return found
+
+    monkeypatch.setattr(campaign, "run_campaign", run_campaign)
+    result = CliRunner().invoke(commands, ["sim", "--json", str(summary)])
+    assert "seed 7 broke A1: two logs" in result.output
+    assert str(result.exception) == f"{summary}: No such file or directory"
