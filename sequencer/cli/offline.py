@@ -71,21 +71,21 @@ def verify(receipt: Path, genesis_file: Path, as_json: bool) -> None:
     "sequencer log --dir node0 --export log.bin",
 )
 @directory_option
-@click.option("--blocks", "what", flag_value="blocks", help="List blocks.")
-@click.option("--transactions", "what", flag_value="transactions", help="List transactions.")
-@click.option("--batches", "what", flag_value="batches", help="List batches.")
-@click.option("--evidence", "what", flag_value="evidence", help="List what proves misbehaviour.")
+@click.option("--blocks", is_flag=True, help="List blocks.")
+@click.option("--transactions", is_flag=True, help="List transactions.")
+@click.option("--batches", is_flag=True, help="List batches.")
+@click.option("--evidence", is_flag=True, help="List what proves misbehaviour.")
 @click.option("--from", "first", type=click.IntRange(min=0), help="The first height or batch.")
 @click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=20, show_default=True)
 @click.option("--export", type=FILE, help="Write the bytes of the whole log to this file.")
 @json_option
 def log(
     directory: Path,
-    what: str | None,
     first: int | None,
     limit: int,
     export: Path | None,
     as_json: bool,
+    **lists: bool,
 ) -> None:
     """Inspect the log of a node: a summary, or a list of what is in it.
 
@@ -93,18 +93,23 @@ def log(
     height, timestamp, namespace (u64 each), length (u32) and bytes, as `derive --out` does, from
     the first entry that this node keeps.
     """
+    wanted = [name for name, given in lists.items() if given]
+    if len(wanted) + (export is not None) > 1:
+        raise click.UsageError("one list at a time, or --export")
     with open_log(directory) as (store, ledger):
         if export is not None:
             _export(ledger, export)
             return
-        if what is None:
+        if not wanted:
             rows: Any = _summary(store, ledger)
         else:
-            rows = list(_LISTS[what](store, ledger, first, limit))
+            rows = list(_LISTS[wanted[0]](store, ledger, first, limit))
     if as_json:
         print_json(rows)
     elif isinstance(rows, dict):
         print_fields(rows)
+    elif not rows:
+        click.echo(f"no {wanted[0]}")
     else:
         for row in rows:
             click.echo("  ".join(f"{key}={value}" for key, value in row.items()))

@@ -25,6 +25,22 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+def _check_urls(
+    _ctx: click.Context, _param: click.Parameter, urls: tuple[str, ...]
+) -> tuple[str, ...]:
+    from urllib.parse import urlsplit
+
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # brackets, or a port that is no number
+            good = False
+        if not good:
+            raise click.BadParameter(f"{url!r} is no URL like {DEFAULT_URL}")
+    return urls
+
+
 def url_option(command: F) -> F:
     """`--url`: the nodes to ask, tried in turn."""
     return click.option(
@@ -33,6 +49,7 @@ def url_option(command: F) -> F:
         multiple=True,
         envvar=ENV_URL,
         default=(DEFAULT_URL,),
+        callback=_check_urls,
         show_default=True,
         metavar="URL",
         help="A node to ask; repeat it to name others to go to when the first does not answer.",
