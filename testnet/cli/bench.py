@@ -106,6 +106,7 @@ def bench_command(
         raise click.UsageError("--stop-l1-after needs an --l1, and has to be less than --duration")
     if charts is not None:
         charts.mkdir(parents=True, exist_ok=True)
+    options.check_writable(json_file)
     console = Console()
     with tempfile.TemporaryDirectory(prefix="testnet-bench-") as place:
         job = Bench(

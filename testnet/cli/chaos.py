@@ -57,6 +57,7 @@ def chaos_command(
     from testnet.run import Job, run, summary_rows
 
     options.check_l1(l1, None, data)
+    options.check_writable(json_file)
     console = Console()
     with options.workplace(None, console) as place:
         plan = Plan(place, int(nodes), l1, seed, links=True, data=data)

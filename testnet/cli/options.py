@@ -137,25 +137,23 @@ transaction_bytes = click.option(
 )
 
 
-def _check_writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+def check_writable(path: Path | None) -> None:
     """Refuse a file that cannot be written when the work is done; nothing is left of the try."""
     if path is None or (path.exists() and not path.is_file()):  # a pipe is not opened twice
-        return path
+        return
     is_new = not path.exists()
     try:
         path.open("ab").close()
     except OSError as error:
-        raise click.BadParameter(f"{path} cannot be written: {error.strerror}") from None
+        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from None
     if is_new:
         path.unlink()
-    return path
 
 
 json_file = click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_check_writable,
     help="Write the summary to this file as well.",
 )
 

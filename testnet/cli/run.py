@@ -90,6 +90,9 @@ def run_command(
     if with_churn and (with_kill or given("transactions")):
         raise click.UsageError("--churn decides itself who is killed and how long it takes")
     options.check_l1(l1, l1_key, data)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+    options.check_writable(json_file)
     console = Console()
     with options.workplace(directory, console) as place:
         plan = Plan(place, int(nodes), l1, seed, l1_key, data=data, hardfork=hardfork)

@@ -123,6 +123,7 @@ def sim_command(
             raise click.UsageError("--trace goes without --shrink, --minutes and --json")
         _print_trace(draw(seeds.start))
         return
+    options.check_writable(json_file)
     terms = Terms(nodes, int(duration * 1_000), adversary, epochs)
     wanted = len(seeds) if minutes is None else None
     campaign = run_campaign(seeds, terms, jobs, minutes, _Progress(wanted))

@@ -72,6 +72,8 @@ def test_help_is_quick_since_nothing_heavy_is_imported():
         (["run", "--l1", "http://127.0.0.1:9"], "--l1-key"),
         (["chaos", "--l1", "http://127.0.0.1:9"], "an L1 of its own"),
         (["run", "--json", "/proc/nowhere/s.json"], "/proc/nowhere/s.json cannot be written: No"),
+        (["chaos", "--json", "/proc/s.json"], "/proc/s.json cannot be written"),
+        (["bench", "--json", "/proc/s.json"], "/proc/s.json cannot be written"),
         (["sim", "--json", "/proc/s.json"], "/proc/s.json cannot be written"),
         (["sim", "--seeds", "9-1"], "holds no seed: it ends before it begins"),
         (["sim", "--seeds", "0-10000000"], "holds more than 10,000,000 seeds"),
@@ -208,7 +210,8 @@ def test_an_l1_that_is_not_there_is_named(tmp_path):
 
 
 def test_a_missing_anvil_is_named(tmp_path):
-    arguments = ["run", "--l1", "anvil", "--dir", str(tmp_path / "place")]
+    place = tmp_path / "place"
+    arguments = ["run", "--l1", "anvil", "--dir", str(place), "--json", str(place / "s.json")]
     nowhere = {"ANVIL": str(tmp_path / "nowhere")}
     result = CliRunner().invoke(commands, arguments, env=nowhere)
     assert isinstance(result.exception, TestnetError)
