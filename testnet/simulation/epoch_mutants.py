@@ -14,7 +14,7 @@ _SEEDS = {
     "no blocks above the last one": (16, 33),
     "transactions above the last block": (1, 4),
     "the two-chain rule ends an epoch": (9, 14),
-    "the two-chain rule commits above the last block": (1, 10),
+    "the two-chain rule commits above the last block": (43, 64),
     "who is behind is not answered": (1, 2),
     "votes of any epoch count": (1, 4),
     "a guest speaks with a member's number": (0, 2),

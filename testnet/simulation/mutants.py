@@ -253,7 +253,7 @@ SAFETY_MUTANTS = (
         "a timestamp not above the parent's",
         (Edit(f"{_ORDERING}.judge", "block.timestamp_ms <= parent.timestamp_ms", "False"),),
         "spoiled blocks",
-        seeds=(1, 2, 3),
+        seeds=(9, 11),
     ),
     Mutant(
         "V5",
