@@ -26,6 +26,8 @@ from sequencer.transaction import (
 
 SIGNATURES_BETWEEN_YIELDS: Final = 16
 """Senders recovered in a row (about a millisecond) before others get the event loop."""
+REPLACEMENT: Final = "replacement transaction underpriced"
+"""How geth refuses a second transaction of one sender and nonce."""
 UNREADY_RETRY_MS: Final = 1_000
 """What a client is told to wait for a node that is catching up."""
 
@@ -84,6 +86,7 @@ class Admission:
         transaction = self._check_ethereum(namespace, raw)
         if not self.known(transaction_id(namespace, raw)):
             self._check_nonce(namespace, transaction)
+            self._check_rival(namespace, raw, transaction)
             self._submit([(namespace, raw)])
             self._senders.admitted(namespace, raw, transaction)
             self.recent.add(transaction.hash, namespace, raw)
@@ -95,19 +98,22 @@ class Admission:
         Raises RpcError; `data.index` says which one is at fault.
         """
         signed: list[tuple[int, bytes, EthereumTransaction]] = []
+        indices: list[int] = []
         for index, (namespace, transaction) in enumerate(transactions):
             try:
                 if self.settings(namespace).policy == "ethereum":
-                    if len(signed) % SIGNATURES_BETWEEN_YIELDS == SIGNATURES_BETWEEN_YIELDS - 1:
+                    if index % SIGNATURES_BETWEEN_YIELDS == SIGNATURES_BETWEEN_YIELDS - 1:
                         await asyncio.sleep(0)
-                    admitted = self._check_ethereum(namespace, transaction)
+                    admitted = self._check_native(namespace, transaction)
                     if not self.known(transaction_id(namespace, transaction)):
                         self._check_nonce(namespace, admitted)
-                    signed.append((namespace, transaction, admitted))
+                        signed.append((namespace, transaction, admitted))
+                        indices.append(index)
                 else:
                     self._check_opaque(transaction)
             except RpcError as error:
                 raise RpcError(error.code, error.message, {"index": index}) from None
+        self._check_rivals(signed, indices)
         self._submit(transactions)
         for namespace, raw, admitted in signed:
             self._senders.admitted(namespace, raw, admitted)
@@ -138,11 +144,43 @@ class Admission:
         except AdmissionError as error:
             raise RpcError(error.code, error.message) from None
 
+    def _check_native(self, namespace: int, raw: bytes) -> EthereumTransaction:
+        """As `_check_ethereum`, for those who may not know that the namespace is choosy."""
+        try:
+            return self._check_ethereum(namespace, raw)
+        except RpcError as error:
+            hint = f"namespace {namespace} takes signed transactions of its chain id only"
+            reason = f"{error.message} ({hint}: policy ethereum)"
+            raise RpcError(error.code, reason) from None
+
+    def _check_rival(self, namespace: int, raw: bytes, transaction: EthereumTransaction) -> None:
+        """Refuse another transaction of a nonce while the first one waits here: as both would be
+        ordered, it could replace nothing."""
+        holder = self._senders.holder(namespace, transaction.sender, transaction.nonce)
+        if holder is None or holder == raw:
+            return
+        if self._service.pending(transaction_id(namespace, holder)):
+            raise RpcError(REFUSED, REPLACEMENT)
+
+    def _check_rivals(
+        self, signed: list[tuple[int, bytes, EthereumTransaction]], indices: list[int]
+    ) -> None:
+        """The same for many, of which two may be rivals as well."""
+        taken: dict[tuple[int, bytes, int], bytes] = {}
+        for index, (namespace, raw, transaction) in zip(indices, signed, strict=True):
+            try:
+                self._check_rival(namespace, raw, transaction)
+                key = (namespace, transaction.sender, transaction.nonce)
+                if taken.setdefault(key, raw) != raw:
+                    raise RpcError(REFUSED, REPLACEMENT)
+            except RpcError as error:
+                raise RpcError(error.code, error.message, {"index": index}) from None
+
     def _check_nonce(self, namespace: int, transaction: EthereumTransaction) -> None:
         sender, nonce = transaction.sender, transaction.nonce
         if self._senders.is_past(namespace, sender, nonce):
-            following = self._senders.next_nonce(namespace, sender, pending=False)
-            reason = f"nonce too low: next nonce {following}, tx nonce {nonce}"
+            end = self._senders.accounts.end(namespace, sender)
+            reason = f"nonce too low: next nonce {end}, tx nonce {nonce}"
             raise RpcError(REFUSED, reason)
 
     def _submit(self, transactions: list[tuple[int, bytes]]) -> None:

@@ -5,6 +5,8 @@ others admitted it learns here: in the background, in small turns, for the names
 only (policy `ethereum`, or asked about by an Ethereum client).  Where more comes in than that, the
 oldest of `BACKLOG_ENTRIES` are passed over: nonces of other nodes' senders lag then, and are right
 again with the sender's next transaction.
+
+A transaction that was taken here holds its nonce until it is ordered, for `HELD_S` at most.
 """
 
 import asyncio
@@ -34,10 +36,15 @@ TURN_WHEN_ASKED: Final = 32
 """Senders recovered at once because somebody asks for a nonce."""
 ADMITTED_ENTRIES: Final = 16_384
 """Transactions taken here whose sender is remembered until they are ordered."""
+HELD_S: Final = 60.0
+"""After this time a transaction that is still not ordered holds its nonce no more."""
 PAUSE_S: Final = 0.005
 """The pause between two turns: at most a tenth of a core goes into this."""
 
 ANY_FEE: Final = NamespaceConfig()
+
+Nonce = tuple[int, bytes, int]
+"""Namespace, sender, nonce."""
 
 
 def sender_of(namespace: int, transaction: bytes) -> EthereumTransaction | None:
@@ -56,6 +63,7 @@ class Senders:
         self._ledger = service.ledger
         self._backlog: deque[tuple[int, bytes]] = deque(maxlen=BACKLOG_ENTRIES)
         self._admitted: OrderedDict[tuple[int, bytes], EthereumTransaction] = OrderedDict()
+        self._held: OrderedDict[Nonce, tuple[bytes, float]] = OrderedDict()
         self._wake = asyncio.Event()
         self._watched: OrderedDict[int, None] = OrderedDict()
         self._next_reading = 0.0
@@ -114,8 +122,11 @@ class Senders:
         for entry in entries:
             known = self._admitted.pop(entry, None)
             if known is None:
+                if len(self._backlog) == BACKLOG_ENTRIES:
+                    self.accounts.lost()
                 self._backlog.append(entry)
             else:
+                self._held.pop((entry[0], known.sender, known.nonce), None)
                 self.accounts.ordered(entry[0], known.sender, known.nonce)
         if self._backlog:
             self._wake.set()
@@ -124,9 +135,17 @@ class Senders:
         """Note a transaction that this node has just taken: its sender is known."""
         self.accounts.admitted(namespace, transaction.sender, transaction.nonce)
         self._admitted[namespace, raw] = transaction
-        if len(self._admitted) > ADMITTED_ENTRIES:
-            self._admitted.popitem(last=False)
+        until = asyncio.get_running_loop().time() + HELD_S
+        self._held[namespace, transaction.sender, transaction.nonce] = (raw, until)
+        for bounded in (self._admitted, self._held):
+            if len(bounded) > ADMITTED_ENTRIES:
+                bounded.popitem(last=False)
         self.watch(namespace)
+
+    def holder(self, namespace: int, sender: bytes, nonce: int) -> bytes | None:
+        """The bytes of the transaction that was taken here with this nonce and is not ordered."""
+        raw, until = self._held.get((namespace, sender, nonce), (None, 0.0))
+        return raw if asyncio.get_running_loop().time() < until else None
 
     def next_nonce(self, namespace: int, sender: bytes, pending: bool) -> int:
         """The nonce that the sender's next transaction should have."""

@@ -106,7 +106,7 @@ async def test_a_nonce_in_the_past_is_refused_and_only_that() -> None:
     async with serving() as served:
         await served.call("eth_sendRawTransactionSync", hexed(signed(0)), 2_000)
         await served.call("eth_sendRawTransactionSync", hexed(signed(2)), 2_000)
-        assert await served.call("eth_getTransactionCount", ACCOUNT.address, "latest") == "0x3"
+        assert await served.call("eth_getTransactionCount", ACCOUNT.address, "latest") == "0x1"
         error = await served.refusal("eth_sendRawTransaction", hexed(signed(2, value=9)))
         assert error == {"code": -32000, "message": "nonce too low: next nonce 3, tx nonce 2"}
         await served.call("eth_sendRawTransactionSync", hexed(signed(1)), 2_000)

@@ -79,7 +79,7 @@ def test_waits_are_capped_and_zero_means_default() -> None:
     assert params.wait_ms(10**6, 0, 2_000, 9_000) == 9_000
 
 
-def test_the_next_nonce_is_one_above_the_highest() -> None:
+def test_the_next_nonce_follows_those_that_were_seen() -> None:
     accounts = Accounts(10)
     assert accounts.next_nonce(1, SENDER, pending=True) == 0
     accounts.admitted(1, SENDER, 4)
@@ -89,6 +89,45 @@ def test_the_next_nonce_is_one_above_the_highest() -> None:
     accounts.ordered(1, SENDER, 2)
     assert accounts.next_nonce(1, SENDER, pending=False) == 5
     assert accounts.next_nonce(2, SENDER, pending=False) == 0
+
+
+def test_the_next_nonce_is_the_first_that_is_missing() -> None:
+    accounts = Accounts(10)
+    for nonce in (0, 1, 2, 3, 30):
+        accounts.ordered(1, SENDER, nonce)
+    accounts.admitted(1, SENDER, 5)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 4
+    assert accounts.next_nonce(1, SENDER, pending=True) == 4
+    accounts.admitted(1, SENDER, 4)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 4
+    assert accounts.next_nonce(1, SENDER, pending=True) == 6
+    for nonce in range(4, 30):
+        accounts.ordered(1, SENDER, nonce)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 31
+    assert accounts.end(1, SENDER) == 31
+
+
+def test_what_lies_below_the_first_nonce_counts_as_used() -> None:
+    accounts = Accounts(10)
+    for nonce in (500, 502):
+        accounts.ordered(1, SENDER, nonce)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 501
+    assert not accounts.is_past(1, SENDER, 499)
+
+
+def test_after_a_loss_the_next_transaction_says_where_its_sender_is() -> None:
+    accounts = Accounts(10)
+    accounts.ordered(1, SENDER, 0)
+    accounts.lost()
+    accounts.admitted(1, SENDER, 6)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 1
+    assert accounts.next_nonce(1, SENDER, pending=True) == 7
+    accounts.ordered(1, SENDER, 7)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 6
+    accounts.ordered(1, SENDER, 6)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 8
+    accounts.ordered(1, SENDER, 9)
+    assert accounts.next_nonce(1, SENDER, pending=False) == 8
 
 
 def test_only_nonces_that_are_in_the_log_are_past() -> None:
@@ -122,6 +161,10 @@ def test_past_nonces_agree_with_a_set(nonces: list[int]) -> None:
     for nonce in range(highest + 2):
         expected = nonce in seen or highest - nonce >= NONCE_WINDOW
         assert accounts.is_past(1, SENDER, nonce) == expected
+    if seen:
+        start = max(nonces[0], highest + 1 - NONCE_WINDOW)
+        missing = next(n for n in range(start, highest + 2) if n not in seen)
+        assert accounts.next_nonce(1, SENDER, pending=False) == missing
 
 
 def test_the_least_active_accounts_are_forgotten() -> None:
