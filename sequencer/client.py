@@ -13,6 +13,7 @@ is ordered once.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -391,5 +392,18 @@ def _ids(status: int, body: bytes) -> list[bytes]:
 
 
 def _nobody(urls: Sequence[str], error: Exception) -> str:
-    reason = str(error) or type(error).__name__
-    return f"no node answers at {', '.join(urls)}: {reason}"
+    return f"no node answers at {', '.join(urls)}: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """Why a node was not reached, in the words of the system where it has words."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
+        error, aiohttp.ClientSSLError
+    ):
+        cause = error.os_error
+        if cause.errno and cause.errno > 0:
+            return os.strerror(cause.errno)
+        return cause.strerror or str(cause)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sequencer.genesis import Genesis
     from sequencer.settlement.client import L1Block
     from sequencer.settlement.ethereum import EthereumClient
+    from sequencer.settlement.registry import RegistrySnapshot
 
 MIN_FREE_BYTES: Final = 2 << 30
 MIN_OPEN_FILES: Final = 1_024
@@ -224,7 +225,7 @@ async def _check_l1(genesis: "Genesis", config: "NodeConfig", directory: Path) -
         if l1.data != CALLDATA:
             await require_blobs(config.l1.url)
         funds = await _check_funds(client, directory)
-        funds += await _check_registry(client, directory, head)
+        funds += await _check_registry(client, genesis, directory, head)
     except SettlementError as error:
         return [Finding("l1", BAD, str(error))]
     finally:
@@ -249,7 +250,7 @@ async def _check_funds(client: "EthereumClient", directory: Path) -> list[Findin
 
 
 async def _check_registry(
-    client: "EthereumClient", directory: Path, head: "L1Block"
+    client: "EthereumClient", genesis: "Genesis", directory: Path, head: "L1Block"
 ) -> list[Finding]:
     """What the registry has of this operator, and whether its key is here."""
     from sequencer.config import ConfigError
@@ -259,20 +260,40 @@ async def _check_registry(
     from sequencer.standing import describe_standing
 
     try:
-        account = bytes.fromhex(show_keys(directory)["l1_address"][2:])
+        keys = show_keys(directory)
     except ConfigError:
         return []  # said already
-    registry = Registry(client)
+    registry, account = Registry(client), bytes.fromhex(keys["l1_address"][2:])
     own, present = await registry.operator(account, head), await registry.members(head)
     if own.status == "none":
-        sentence = "this account operates no member; to become one: sequencer join"
-        return [Finding("registry", GOOD, sentence)]
+        identity = bytes.fromhex(keys["identity"])
+        return [Finding("registry", GOOD, _without_account(genesis, present, identity))]
     index = next((i for i, m in enumerate(present.members) if m.identity == own.identity), None)
     if own.status not in ("left", "exited") and not holds_key(directory, own.bls_key):
         sentence = f"the registry has BLS key {own.bls_key.hex()}, which is not in keys"
         return [Finding("registry", BAD, f"{sentence}: this node cannot vote")]
     here = describe_standing(index, len(present.members), present.epoch, own, head.number)
     return [Finding("registry", GOOD, here)]
+
+
+def _without_account(genesis: "Genesis", present: "RegistrySnapshot", identity: bytes) -> str:
+    """What a node is whose account operates no member: founders vote without one."""
+    founder = any(member.identity == identity for member in genesis.committee.members)
+    for index, member in enumerate(present.members):
+        if member.identity == identity:
+            here = f"member {index} of {len(present.members)} in epoch {present.epoch}"
+            if any(member.operator):
+                return f"{here}, operated by another account, 0x{member.operator.hex()}"
+            return (
+                f"{here}, by the genesis; no account operates it yet: sequencer join claims it, "
+                "which move, rotate and leave need"
+            )
+    if founder:
+        return (
+            f"a member of the genesis, not of epoch {present.epoch}, and no account of this node "
+            "operates it; unless it has left, sequencer join claims it"
+        )
+    return "this account operates no member; to become one: sequencer join"
 
 
 def _check_clock(l1_timestamp_s: int, now_s: float | None = None) -> Finding:

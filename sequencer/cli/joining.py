@@ -20,7 +20,7 @@ from sequencer.cli.values import full_address, parse_amount
 
 if TYPE_CHECKING:
     from sequencer.keys import NodeKeys
-    from sequencer.settlement.registry import OperatorState
+    from sequencer.settlement.registry import OperatorState, RegistrySnapshot
 
 PRESENT = ("pending", "active")
 """What the registry calls a member that has not left."""
@@ -263,11 +263,22 @@ async def _until_free(operator: Operator) -> None:
             return
         head = await operator.client.head()
         present = await operator.registry.members(head)
-        waiting = f"keep the node running: epoch {present.epoch} of {len(present.members)} members"
-        if len(present.members) <= settings.min_members:
-            waiting += f"; a committee has {settings.min_members} at least: somebody has to join"
+        waiting = _what_leaving_waits_for(present, await operator.state(), settings.min_members)
         operator.progress(waiting, f"(L1 block {head.number}, final {final.number})")
         await asyncio.sleep(POLL_S)
+
+
+def _what_leaving_waits_for(
+    present: "RegistrySnapshot", state: "OperatorState", min_members: int
+) -> str:
+    size = len(present.members)
+    if all(member.identity != state.identity for member in present.members):
+        return f"keep the node running: epoch {present.epoch} is without it, but not final yet"
+    members = "1 member" if size == 1 else f"{size} members"
+    waiting = f"keep the node running: it is one of {members} of epoch {present.epoch}"
+    if size <= min_members:
+        waiting += f"; a committee has {min_members} at least: somebody has to join"
+    return waiting
 
 
 async def _is_free(operator: Operator) -> bool:

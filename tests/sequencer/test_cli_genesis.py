@@ -1,6 +1,7 @@
 """`sequencer genesis`: founding a network by hand, from published keys to a contract."""
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sequencer.cli.doctor import _check_funds
 from sequencer.genesis import Genesis
 from sequencer.keys import show_keys
 from sequencer.settlement.ethereum import EthereumClient
+from sequencer.settlement.registry_abi import RegistrySettings
 from testnet.l1 import launch_l1
 
 PASSWORD = {"SEQUENCER_PASSWORD": "correct horse"}
@@ -178,3 +180,15 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     result = run("genesis", "new", "--name", "mine", "--out", out, "--member", member)
     assert result.exit_code == 2
     assert result.stderr == f"error: {out}: No such file or directory\n"
+
+
+def test_the_defaults_of_the_registry_are_those_of_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    told = {}
+    for names, values, *_ in (row for row in rows if len(row) == 3):
+        for name, value in zip(names.strip("| ").split(", "), values.split(", "), strict=False):
+            told[name.strip("`")] = value.split(" (")[0]
+    for name, default in asdict(RegistrySettings(bytes(20))).items():
+        expected = "the deployer" if name == "owner" else str(default).lower()
+        assert told[name] == expected, name

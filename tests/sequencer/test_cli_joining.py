@@ -11,13 +11,14 @@ import pytest
 
 from consensus.bls import KeySigner, new_bls_secret
 from sequencer.cli.errors import NegativeResult
-from sequencer.cli.joining import _bind
+from sequencer.cli.joining import _bind, _what_leaving_waits_for
 from sequencer.cli.operator import Operator, operate
 from sequencer.keyring import stored_key
 from sequencer.keys import NodeKeys, create_keys, load_keys, new_keys, show_keys
 from sequencer.settlement.account import Fees, L1Account
 from sequencer.settlement.client import Receipt
 from sequencer.settlement.ethereum import EthereumClient
+from sequencer.settlement.registry import OperatorState, RegisteredMember, RegistrySnapshot
 from sequencer.settlement.registry_abi import add_stake_call, register_call
 from sequencer.settlement.wallet import Wallet
 from testnet.l1 import L1Handle, launch_l1
@@ -161,6 +162,10 @@ def exited(home: Path) -> dict[str, Any]:
 
 def test_a_founder_claims_its_place_and_rotates_its_key(network: Network) -> None:
     bob = network.home("bob")
+    said = registry_finding(bob)
+    assert said["state"] == "ok"
+    assert said["sentence"].startswith("member 1 of 2 in epoch 0, by the genesis")
+    assert "sequencer join claims it" in said["sentence"]
     assert "operates no member" in refusal("rotate", "--dir", bob)
     assert not (bob / "keys" / "bls-next.json").exists()
     told = as_json("join", "--dir", bob)
@@ -178,6 +183,22 @@ def test_a_founder_claims_its_place_and_rotates_its_key(network: Network) -> Non
     assert (again.exit_code, "registered already" in again.stderr) == (1, True)
     heidi = network.newcomer("heidi", load_keys(bob, PASSWORD))
     assert "has an operator already" in refusal("join", "--dir", heidi)
+    assert "operated by another account, 0x" in registry_finding(heidi)["sentence"]
+    ivan = registry_finding(network.home("ivan"))["sentence"]
+    assert ivan == "this account operates no member; to become one: sequencer join"
+
+
+def test_who_leaves_is_told_what_it_waits_for() -> None:
+    mine, other = OperatorState("leaving", identity=b"\1" * 32), b"\2" * 32
+
+    def told(*identities: bytes, least: int = 1) -> str:
+        members = tuple(RegisteredMember(i, b"", 1, "", bytes(20)) for i in identities)
+        return _what_leaving_waits_for(RegistrySnapshot(2, members, 9), mine, least)
+
+    assert told(other).endswith("epoch 2 is without it, but not final yet")
+    assert told(mine.identity, other).endswith("it is one of 2 members of epoch 2")
+    alone = told(mine.identity)
+    assert "1 member of epoch 2; a committee has 1 at least: somebody has to join" in alone
 
 
 def test_only_the_owner_lets_operators_in(network: Network) -> None:

@@ -216,3 +216,10 @@ def test_the_blocking_client_does_the_same() -> None:
         assert (client.why()["round"], client.batch(1)) == (3, None)
         assert client.committee()["epoch"] == 0
         assert client.url == served.url
+
+
+async def test_why_nobody_answers_is_said_in_a_plain_sentence() -> None:
+    async with SequencerClient(NOBODY) as client:
+        with pytest.raises(Unreachable) as caught:
+            await client.status()
+        assert str(caught.value) == f"no node answers at {NOBODY}: Connection refused"
