@@ -58,7 +58,7 @@ class Peers:
         stay = {peer: handle for peer, handle in guests.items() if peer not in indices}
         self._handles = stay | indices
         self._peers = {handle: peer for peer, handle in self._handles.items()}
-        for peer in up:
+        for peer in sorted(up):
             self.connected(peer)
         return {
             handle: self._handles[peer] for peer, handle in before.items() if peer in self._handles

@@ -131,7 +131,7 @@ LIVE_MUTANTS = (
         ),
         "lying server",
         changing=True,
-        seeds=(48,),
+        seeds=(145, 155),
     ),
     Mutant(
         "T4",

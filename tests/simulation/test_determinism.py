@@ -14,12 +14,12 @@ import sys
 from testnet.simulation.swarm import draw_plan, run_plan
 from testnet.simulation.trace import Trace
 for argument in sys.argv[1:]:
-    seed, _, adversary = argument.partition(":")
-    trace = Trace()
-    run_plan(draw_plan(int(seed), None, 8_000, adversary or None), trace)
+    seed, adversary, epochs = argument.split(":")
+    trace, ms = Trace(), 20_000 if epochs else 8_000
+    run_plan(draw_plan(int(seed), None, ms, adversary or None, bool(epochs) or None), trace)
     print(argument, len(trace.lines), trace.digest)
 """
-HARD = ("7", "11:twins", "13:hider", "29:mixture", "42")
+HARD = ("7::", "11:twins:", "13:hider:", "29:mixture:", "42::", "48:lying server:epochs")
 
 
 def digests(hash_seed: str) -> str:
