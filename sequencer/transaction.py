@@ -38,9 +38,9 @@ _GAS_CREATION: Final = 53_000
 _GAS_ZERO_BYTE: Final = 4
 _GAS_NONZERO_BYTE: Final = 16
 _GAS_INIT_CODE_WORD: Final = 2
-_GAS_LISTED_ADDRESS: Final = 2_400
-_GAS_LISTED_KEY: Final = 1_900
-_GAS_AUTHORIZATION: Final = 25_000
+GAS_LISTED_ADDRESS: Final = 2_400
+GAS_LISTED_KEY: Final = 1_900
+GAS_AUTHORIZATION: Final = 25_000
 _MAX_INIT_CODE_BYTES: Final = 49_152
 
 
@@ -244,9 +244,9 @@ def _listed_gas(fields: _Fields, kind: int, index: int) -> int:
         listed = _items(fields.raw, keys[1], keys[2])
         if any(is_list or end - start != 32 for is_list, start, end in listed):
             raise AdmissionError("rlp: malformed access list")
-        gas += _GAS_LISTED_ADDRESS + _GAS_LISTED_KEY * len(listed)
+        gas += GAS_LISTED_ADDRESS + GAS_LISTED_KEY * len(listed)
     if kind == SET_CODE:
-        gas += _GAS_AUTHORIZATION * _count_authorizations(fields, index + 1)
+        gas += GAS_AUTHORIZATION * _count_authorizations(fields, index + 1)
     return gas
 
 
@@ -303,17 +303,24 @@ def _check_limits(nonce: int, max_fee: int, priority_fee: int, min_fee_wei: int)
         )
 
 
-def _check_gas(gas: int, to: bytes, data: bytes, listed_gas: int) -> None:
+def intrinsic_gas(to: bytes, data: bytes, listed_gas: int) -> int:
+    """The least gas of a transaction, before anything is executed; without `to` it creates.
+
+    `listed_gas` is that of its access and authorization lists. `AdmissionError` for too much code.
+    """
     zeros = data.count(0)
     needed = _GAS_ZERO_BYTE * zeros + _GAS_NONZERO_BYTE * (len(data) - zeros) + listed_gas
     if to:
-        needed += _GAS_TRANSACTION
-    else:
-        needed += _GAS_CREATION + _GAS_INIT_CODE_WORD * ((len(data) + 31) // 32)
-        if len(data) > _MAX_INIT_CODE_BYTES:
-            raise AdmissionError(
-                f"max initcode size exceeded: code size {len(data)}, limit {_MAX_INIT_CODE_BYTES}"
-            )
+        return needed + _GAS_TRANSACTION
+    if len(data) > _MAX_INIT_CODE_BYTES:
+        raise AdmissionError(
+            f"max initcode size exceeded: code size {len(data)}, limit {_MAX_INIT_CODE_BYTES}"
+        )
+    return needed + _GAS_CREATION + _GAS_INIT_CODE_WORD * ((len(data) + 31) // 32)
+
+
+def _check_gas(gas: int, to: bytes, data: bytes, listed_gas: int) -> None:
+    needed = intrinsic_gas(to, data, listed_gas)
     if gas < needed:
         raise AdmissionError(f"intrinsic gas too low: gas {gas}, minimum needed {needed}")
 

@@ -14,7 +14,7 @@ from sequencer import __version__
 from sequencer.collection import transaction_id
 from sequencer.rpc import params
 from sequencer.rpc.envelope import data, quantity
-from sequencer.rpc.gas import intrinsic_gas
+from sequencer.rpc.gas import intrinsic_gas_of
 from sequencer.rpc.jsonrpc import (
     METHOD_NOT_FOUND,
     REFUSED,
@@ -282,7 +282,7 @@ class Ethereum:
         namespace = self._rpc.namespace(caller)
         if self._rpc.admission.settings(namespace).rollup_rpc:
             return await self._rollup_or(caller, "eth_estimateGas", given, None)
-        return quantity(intrinsic_gas(call))
+        return quantity(intrinsic_gas_of(call))
 
     async def fee_history(
         self, caller: Caller, count: Any, newest: Any, percentiles: Any = None

@@ -1,42 +1,35 @@
 """The gas that a transaction needs before anything is executed, from an Ethereum call object.
 
-It is what admission asks for at least (`sequencer.transaction`, there from the signed bytes), so
-that a wallet's default transfer is taken.  What a contract's code needs on top only the rollup
-knows.
+It is what admission asks for at least (`sequencer.transaction`), so that a wallet's default
+transfer is taken.  What a contract's code needs on top only the rollup knows.
 """
 
 from typing import Any, Final
 
 from sequencer.rpc import params
 from sequencer.rpc.jsonrpc import REFUSED, RpcError
+from sequencer.transaction import (
+    GAS_AUTHORIZATION,
+    GAS_LISTED_ADDRESS,
+    GAS_LISTED_KEY,
+    AdmissionError,
+    intrinsic_gas,
+)
 
-TRANSACTION: Final = 21_000
-CREATION: Final = 53_000
-ZERO_BYTE: Final = 4
-NONZERO_BYTE: Final = 16
-INIT_CODE_WORD: Final = 2
-LISTED_ADDRESS: Final = 2_400
-LISTED_KEY: Final = 1_900
-AUTHORIZATION: Final = 25_000
-MAX_INIT_CODE_BYTES: Final = 49_152
 MAX_LISTED: Final = 4_096
 """Entries of an access or authorization list; a transaction of 100,000 bytes holds fewer."""
 
 
-def intrinsic_gas(call: Any) -> int:
+def intrinsic_gas_of(call: Any) -> int:
     """The least gas of the transaction that a call object describes.  Raises RpcError."""
     if not isinstance(call, dict):
         raise params.invalid(0, "a call object is wanted")
-    body = _data(call)
-    zeros = body.count(0)
-    gas = ZERO_BYTE * zeros + NONZERO_BYTE * (len(body) - zeros) + _listed_gas(call)
-    if call.get("to") is not None:
-        params.address(call["to"], 0)
-        return gas + TRANSACTION
-    if len(body) > MAX_INIT_CODE_BYTES:
-        reason = f"code size {len(body)}, limit {MAX_INIT_CODE_BYTES}"
-        raise RpcError(REFUSED, f"max initcode size exceeded: {reason}")
-    return gas + CREATION + INIT_CODE_WORD * ((len(body) + 31) // 32)
+    body, listed = _data(call), _listed_gas(call)
+    to = b"" if call.get("to") is None else params.address(call["to"], 0)
+    try:
+        return intrinsic_gas(to, body, listed)
+    except AdmissionError as refusal:
+        raise RpcError(REFUSED, str(refusal)) from None
 
 
 def _data(call: dict[str, Any]) -> bytes:
@@ -49,11 +42,11 @@ def _data(call: dict[str, Any]) -> bytes:
 
 
 def _listed_gas(call: dict[str, Any]) -> int:
-    gas = AUTHORIZATION * len(_list(call, "authorizationList"))
+    gas = GAS_AUTHORIZATION * len(_list(call, "authorizationList"))
     for entry in _list(call, "accessList"):
         if not isinstance(entry, dict):
             raise params.invalid(0, "malformed accessList")
-        gas += LISTED_ADDRESS + LISTED_KEY * len(_list(entry, "storageKeys"))
+        gas += GAS_LISTED_ADDRESS + GAS_LISTED_KEY * len(_list(entry, "storageKeys"))
     return gas
 
 
