@@ -7,6 +7,7 @@ Serves Ethereum's JSON-RPC over HTTP on the loopback interface and mines a block
 import argparse
 import asyncio
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,16 +92,17 @@ async def mine_for_ever(chain: EmbeddedChain, rpc: EthereumRpc, block_time_s: fl
             chain.mine(clock())
 
 
-async def run(chain: EmbeddedChain, port: int, block_time_s: float) -> None:
-    """Serve and mine until a signal asks to end."""
+async def run(chain: EmbeddedChain, listener: socket.socket, block_time_s: float) -> None:
+    """Serve on a bound socket and mine until a signal asks to end."""
     rpc = EthereumRpc(chain)
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = web.AppRunner(application(rpc), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    print(f"embedded L1: chain id {chain.chain_id}, http://127.0.0.1:{port}", flush=True)
+    await web.SockSite(runner, listener).start()
+    host, port = listener.getsockname()
+    print(f"embedded L1: chain id {chain.chain_id}, http://{host}:{port}", flush=True)
     miner = asyncio.create_task(mine_for_ever(chain, rpc, block_time_s))
     waiting = asyncio.create_task(ended.wait())
     await asyncio.wait({miner, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -113,12 +115,20 @@ async def run(chain: EmbeddedChain, port: int, block_time_s: float) -> None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="testnet.l1.embedded", description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--port", type=int, help="on 127.0.0.1; 0 for a free one")
+    place.add_argument("--socket", type=int, metavar="FD", help="inherited, and bound")
     parser.add_argument("--dir", type=Path, required=True, help="where the chain is kept")
     parser.add_argument("--block-time", type=float, default=1.0, help="seconds")
     parser.add_argument("--chain-id", type=int, default=DEFAULT_CHAIN_ID)
     parser.add_argument("--fund", action="append", default=[], metavar="ADDRESS")
     return parser.parse_args(arguments)
+
+
+def _listener(port: int, inherited: int | None) -> socket.socket:
+    if inherited is not None:
+        return socket.socket(fileno=inherited)
+    return socket.create_server(("127.0.0.1", port))
 
 
 def main(arguments: list[str]) -> int:
@@ -131,7 +141,8 @@ def main(arguments: list[str]) -> int:
         print(f"cannot start: {error}", file=sys.stderr)
         return START_FAILED
     try:
-        asyncio.run(run(chain, options.port, options.block_time))
+        with _listener(options.port, options.socket) as listener:
+            asyncio.run(run(chain, listener, options.block_time))
     except OSError as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return START_FAILED

@@ -9,10 +9,12 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
@@ -28,6 +30,11 @@ Kind = Literal["embedded", "anvil", "url"]
 DEFAULT_CHAIN_ID = 31_337
 FUNDED_ACCOUNTS = 10
 FUND_WEI = 10**24
+ANVIL_ACCOUNT: Final = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
+"""Anvil's first development account."""
+MARK_BITS: Final = 48
+"""What that account owns, in ether, is drawn: by this we tell our anvil from another's that took
+the port in between."""
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
@@ -116,17 +123,26 @@ async def launch_l1(
         )
     if kind not in (KIND_AUTO, KIND_ANVIL, KIND_EMBEDDED):
         raise L1LaunchError(f"unknown L1 {kind!r}: auto, embedded, anvil or an http URL")
-    port = _free_port() if port is None else port
     keys = [funded_key(index) for index in range(FUNDED_ACCOUNTS)]
     addresses = [*(_address(key) for key in keys), *fund]
-    if anvil is not None:
-        command = _anvil_command(anvil, port, chain_id, block_time_s, hardfork)
-        handle = await _start(KIND_ANVIL, command, directory, port, chain_id)
-        await _fund_anvil(handle, addresses)
-    else:
-        command = _embedded_command(directory, port, chain_id, block_time_s, addresses)
-        handle = await _start(KIND_EMBEDDED, command, directory, port, chain_id)
-    handle.funded_keys = keys
+    with _listening(port) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        if anvil is None:
+            handle = L1Handle(url, chain_id, KIND_EMBEDDED, keys)
+            command = _embedded_command(directory, listener, chain_id, block_time_s, addresses)
+            await _start(handle, command, directory, _answers, listener)
+            return handle
+        port = listener.getsockname()[1]
+    handle = L1Handle(url, chain_id, KIND_ANVIL, keys)
+    ether = secrets.randbits(MARK_BITS)
+    command = _anvil_command(anvil, port, chain_id, block_time_s, hardfork, ether)
+
+    async def is_ours(url: str) -> bool:
+        balance = await rpc(url, "eth_getBalance", [ANVIL_ACCOUNT, "latest"])
+        return bool(balance == hex(ether * 10**18))
+
+    await _start(handle, command, directory, is_ours)
+    await _fund_anvil(handle, addresses)
     return handle
 
 
@@ -146,57 +162,75 @@ def find_anvil() -> Path | None:
     return Path(on_path) if on_path else None
 
 
+@contextlib.contextmanager
+def _listening(port: int | None) -> Iterator[socket.socket]:
+    """A socket that listens on this port, or on a free one."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port or 0))
+        except OSError as error:
+            raise L1LaunchError(
+                f"port {port} is in use: end what listens there or choose another"
+            ) from error
+        listener.listen()
+        yield listener
+
+
+def _embedded_command(
+    directory: Path, listener: socket.socket, chain_id: int, block_time_s: float, funded: list[str]
+) -> list[str]:
+    return [
+        *(sys.executable, "-m", "testnet.l1.embedded", "--socket", str(listener.fileno())),
+        *("--dir", str(directory / "embedded")),
+        *("--chain-id", str(chain_id), "--block-time", f"{block_time_s:g}"),
+        *(argument for address in funded for argument in ("--fund", address)),
+    ]
+
+
 def _anvil_command(
-    anvil: Path, port: int, chain_id: int, block_time_s: float, hardfork: str
+    anvil: Path, port: int, chain_id: int, block_time_s: float, hardfork: str, ether: int
 ) -> list[str]:
     return [
         str(anvil),
         *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)),
         *("--block-time", f"{block_time_s:g}", "--slots-in-an-epoch", "1"),
-        *("--hardfork", hardfork, "--accounts", "1", "--silent"),
-    ]
-
-
-def _embedded_command(
-    directory: Path, port: int, chain_id: int, block_time_s: float, addresses: list[str]
-) -> list[str]:
-    return [
-        sys.executable,
-        *("-m", "testnet.l1.embedded", "--port", str(port), "--dir", str(directory / "embedded")),
-        *("--chain-id", str(chain_id), "--block-time", f"{block_time_s:g}"),
-        *(argument for address in addresses for argument in ("--fund", address)),
+        *("--hardfork", hardfork, "--accounts", "1", "--balance", str(ether), "--silent"),
     ]
 
 
 async def _start(
-    kind: Kind, command: list[str], directory: Path, port: int, chain_id: int
-) -> L1Handle:
-    if not _port_is_free(port):
-        raise L1LaunchError(f"port {port} is in use: end what listens there or choose another")
-    log_path = directory / f"l1-{kind}.log"
+    handle: L1Handle,
+    command: list[str],
+    directory: Path,
+    is_ours: Callable[[str], Awaitable[bool]],
+    listener: socket.socket | None = None,
+) -> None:
+    handle.log_path = log_path = directory / f"l1-{handle.kind}.log"
     with _opened(log_path) as log:
-        process = await asyncio.create_subprocess_exec(
+        handle._process = process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=_environment(),
+            pass_fds=() if listener is None else (listener.fileno(),),
             preexec_fn=_die_with_parent(os.getpid()),
             start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
         )
-    handle = L1Handle(f"http://127.0.0.1:{port}", chain_id, kind, [], log_path, process)
+    if listener is not None:
+        listener.close()  # the process has its own now: when it dies, nobody listens
     try:
-        await asyncio.wait_for(_until_ready(handle, process), START_TIMEOUT_S)
+        await asyncio.wait_for(_until_ready(handle, process, is_ours), START_TIMEOUT_S)
     except TimeoutError as error:
         await handle.aclose()
         raise L1LaunchError(
-            f"{kind} L1 did not answer within {START_TIMEOUT_S:g} s; its log {log_path} ends:\n"
-            f"{_tail(log_path)}"
+            f"{handle.kind} L1 did not answer within {START_TIMEOUT_S:g} s; its log {log_path} "
+            f"ends:\n{_tail(log_path)}"
         ) from error
     except BaseException:
         await handle.aclose()
         raise
-    return handle
 
 
 def _opened(log_path: Path) -> BinaryIO:
@@ -204,7 +238,11 @@ def _opened(log_path: Path) -> BinaryIO:
     return log_path.open("ab")
 
 
-async def _until_ready(handle: L1Handle, process: asyncio.subprocess.Process) -> None:
+async def _until_ready(
+    handle: L1Handle,
+    process: asyncio.subprocess.Process,
+    is_ours: Callable[[str], Awaitable[bool]],
+) -> None:
     assert handle.log_path is not None
     while True:
         if process.returncode is not None:
@@ -213,9 +251,15 @@ async def _until_ready(handle: L1Handle, process: asyncio.subprocess.Process) ->
                 f"its log {handle.log_path} ends:\n{_tail(handle.log_path)}"
             )
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            await rpc(handle.url, "eth_chainId", [])
-            return
+            if await is_ours(handle.url):
+                return
         await asyncio.sleep(POLL_S)
+
+
+async def _answers(url: str) -> bool:
+    """For a process that listens on a socket of ours: nobody else can."""
+    await rpc(url, "eth_chainId", [])
+    return True
 
 
 async def _fund_anvil(handle: L1Handle, addresses: list[str]) -> None:
@@ -289,22 +333,6 @@ def _die_with_parent(parent: int) -> Any:
             os._exit(1)
 
     return before_exec
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _tail(path: Path) -> str:

@@ -1,12 +1,15 @@
 """Starting, ending and finding local L1s."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from testnet.l1 import L1LaunchError, find_anvil, funded_key, launch_l1
@@ -98,6 +101,47 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(L1LaunchError, match=f"port {port} is in use"):
             await launch_l1("embedded", tmp_path, port=port)
+
+
+async def test_two_started_at_once_are_two(tmp_path: Path) -> None:
+    handles = await asyncio.gather(
+        *(launch_l1("embedded", tmp_path / name, chain_id=7) for name in "ab")
+    )
+    try:
+        assert len({handle.url for handle in handles}) == 2
+        await handles[0].stall()
+        await until_height(handles[1].url, await height(handles[0].url) + 1)
+    finally:
+        for handle in handles:
+            await handle.aclose()
+
+
+async def test_anothers_anvil_is_not_taken_for_ours(tmp_path, monkeypatch) -> None:
+    """It takes the port between our choice of it and the start of our process."""
+    if find_anvil() is None:
+        pytest.skip("anvil is not installed")
+    spawn, others = asyncio.create_subprocess_exec, []
+
+    async def late(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        arguments = list(command)
+        arguments[arguments.index("--balance") + 1] = "10000"
+        others.append(await spawn(*arguments, **options))
+        port = arguments[arguments.index("--port") + 1]
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    await rpc(f"http://127.0.0.1:{port}", "eth_chainId", [])
+                    return await spawn(*command, **options)
+                await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", late)
+    try:
+        with pytest.raises(L1LaunchError, match="anvil L1 ended at start"):
+            await launch_l1("anvil", tmp_path)
+    finally:
+        for other in others:
+            other.kill()
+            await other.wait()
 
 
 async def test_unknown_kinds_and_dead_urls_are_refused(tmp_path: Path) -> None:
