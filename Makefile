@@ -41,7 +41,7 @@ testnet: $(VENV)/runtime
 	@$(BIN)/testnet run --nodes 4 $(ARGS)
 
 test: $(VENV)/development
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGS)
 
 lint: $(VENV)/development
 	@$(BIN)/ruff format --check .

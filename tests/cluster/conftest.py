@@ -1,12 +1,17 @@
-"""One cluster at a time: its processes are busy enough, and have deadlines."""
+"""One cluster at a time, and all tests of a module on the same one."""
 
-from pathlib import Path
+import fcntl
+from collections.abc import Iterator
 
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder go to one of the processes that share the suite."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+@pytest.fixture(scope="session", autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+    """Fails if another of the processes that share the suite runs tests of this folder."""
+    shared = tmp_path_factory.getbasetemp().parent
+    path = shared / "clusters" if worker_id != "master" else tmp_path_factory.mktemp("clusters")
+    path.mkdir(exist_ok=True)
+    with (path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
