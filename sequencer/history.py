@@ -28,7 +28,6 @@ ROWS_PER_ENTRY: Final = 8
 """Index rows that go with each entry of the dropped blocks, which wrote three of them at most."""
 LEAST_ROWS: Final = 64
 BATCHES_PER_STEP: Final = 2
-BLOCKS_SWEPT_PER_STEP: Final = 4
 
 _BASE = Struct(">Q32sQ")
 
@@ -145,7 +144,6 @@ class Pruner:
         self._index = index
         self.base = base
         self._next = 0
-        self._swept_to = b""
         self._oldest_batch: int | None = None
 
     def step(self, batch: WriteBatch, target: int, limit: int = HEIGHTS_PER_STEP) -> None:
@@ -154,21 +152,10 @@ class Pruner:
         for height in self._lowest(target, limit):
             entries += self._drop(height, batch)
             self._next = height + 1
-        below = min(target, self._next - 1)
-        self._index.prune(below, batch, LEAST_ROWS + ROWS_PER_ENTRY * entries)
-        self._sweep_blocks(below, batch)
+        self._index.prune(min(target, self._next - 1), batch, LEAST_ROWS + ROWS_PER_ENTRY * entries)
         for _ in range(BATCHES_PER_STEP):
             if not self._drop_batch(batch):
                 break
-
-    def _sweep_blocks(self, below: int, batch: WriteBatch) -> None:
-        """Proposals that were never committed are known by their ids alone: look at a few of all
-        blocks, round and round."""
-        rows = self._store.range(Table.BLOCKS, self._swept_to, BLOCKS_SWEPT_PER_STEP)
-        for block_id, block in rows:
-            if int.from_bytes(block[16:24], "big") <= below:  # its height, after epoch and round
-                batch.delete(Table.BLOCKS, block_id)
-        self._swept_to = rows[-1][0] + b"\0" if len(rows) == BLOCKS_SWEPT_PER_STEP else b""
 
     def _lowest(self, target: int, limit: int) -> list[int]:
         """The lowest heights of which something is left; what an unsaved batch took is behind."""

@@ -39,6 +39,7 @@ from sequencer.store.seam import Store, StoreError, WriteBatch
 _HEAD = Struct(">Q32sQ32sQ")
 _INDEX_MASK = (1 << INDEX_BITS) - 1
 _ROWS_PER_READ = 256
+_RIVALS_PER_READ = 8
 _DAMAGED = "is damaged on disk; keep it, and see 'The data is lost' in docs/operators.md"
 
 Decoded = TypeVar("Decoded")
@@ -167,6 +168,12 @@ class Ledger:
         """Whether the block of this height was ordered and is not here."""
         return 0 < height <= self.base.height
 
+    def put_block(self, batch: WriteBatch, block: Block) -> None:
+        """Keep a block above the head. It has to be saved before a block of its height is applied:
+        then it is in the log, or it never will be and goes."""
+        batch.put(Table.BLOCKS, block.id, block.encode())
+        batch.put(Table.UNCOMMITTED, _u64(block.height) + block.id, b"")
+
     def put_collection(
         self, batch: WriteBatch, collection: Collection, author: bytes = b""
     ) -> None:
@@ -177,12 +184,6 @@ class Ledger:
     def author_of(self, digest: bytes) -> bytes:
         """What a collection that waits was saved with: its author's name, empty if unknown."""
         return self._store.get(Table.UNORDERED, digest) or b""
-
-    def drop_collection(self, batch: WriteBatch, digest: bytes) -> None:
-        """Forget a collection that no block will order; one that was ordered stays."""
-        if batch.get(Table.UNORDERED, digest, self._store) is not None:
-            batch.delete(Table.COLLECTIONS, digest)
-            batch.delete(Table.UNORDERED, digest)
 
     def apply(
         self,
@@ -370,6 +371,7 @@ class Ledger:
         collections: Sequence[Collection],
     ) -> None:
         block, height = applied.block, _u64(applied.block.height)
+        self._drop_rivals(block, batch)
         batch.put(Table.BLOCKS, block.id, block.encode())
         batch.put(Table.HEIGHTS, height, block.id)
         batch.put(Table.ENTRIES, height, applied.row.encode())
@@ -383,6 +385,17 @@ class Ledger:
             batch.delete(Table.UNORDERED, collection.digest)
             batch.put(Table.ORDERED, collection.digest, height)
         batch.put(Table.META, META_HEAD, self.head.encode())
+
+    def _drop_rivals(self, block: Block, batch: WriteBatch) -> None:
+        """Of the blocks kept at a height all go but the one that is in the log now."""
+        start = height = _u64(block.height)
+        while rows := self._store.range(Table.UNCOMMITTED, start, _RIVALS_PER_READ):
+            for key, _ in rows:
+                if not key.startswith(height):
+                    return
+                batch.delete(Table.UNCOMMITTED, key)
+                batch.delete(Table.BLOCKS, key.removeprefix(height))
+            start = rows[-1][0] + b"\0"
 
     def _restore_index(self) -> None:
         """Read back what the index keeps in memory; blocks without entries are skipped over."""

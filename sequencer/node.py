@@ -385,7 +385,7 @@ class Node:
         if ready.record is not None:
             writes.put(Table.META, META_SAFETY, ready.record.encode())
         for block in ready.blocks:
-            writes.put(Table.BLOCKS, block.id, block.encode())
+            self.ledger.put_block(writes, block)
         for evidence in ready.evidence:
             self._evidence[evidence.member] += 1
             if self._evidence[evidence.member] <= MAX_EVIDENCE:

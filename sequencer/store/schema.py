@@ -8,6 +8,7 @@ bytes. Encodings of blocks, certificates and headers are those of `consensus.typ
 |--------------|------------------------------|---------------------------------------------------|
 | META         | one of the `META_*` names    | see below                                         |
 | BLOCKS       | block id                     | header (`Block.encode`), committed or not         |
+| UNCOMMITTED  | height u64, block id         | nothing: of blocks above the head of the log      |
 | HEIGHTS      | height u64                   | block id; committed only                          |
 | PROOFS       | height u64                   | `CommitProof.encode`; not for every height        |
 | COLLECTIONS  | digest                       | encoded collection, ordered or not                |
@@ -44,7 +45,7 @@ them back from ENTRIES when it opens.
 from enum import Enum
 from typing import Final
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 
 class Table(Enum):
@@ -52,6 +53,7 @@ class Table(Enum):
 
     META = b"meta"
     BLOCKS = b"blocks"
+    UNCOMMITTED = b"uncommitted"
     HEIGHTS = b"heights"
     PROOFS = b"proofs"
     COLLECTIONS = b"collections"

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,21 +134,6 @@ def test_a_crash_in_between_costs_nothing(small_segments: None) -> None:
         assert chain.ledger.entries(base.next_position, 10**6) == whole.ledger.entries(
             base.next_position, 10**6
         )
-
-
-def test_proposals_that_were_never_committed_go_too() -> None:
-    chain = pruned(1)
-    for _ in range(30):
-        lost = replace(chain.block_of([]), round=999)
-        writes = WriteBatch()
-        writes.put(Table.BLOCKS, lost.id, lost.encode())
-        chain.store.save(writes)
-        extend(chain, 1)
-    assert chain.ledger.block_by_id(lost.id) is not None
-    assert rows(chain.store, Table.BLOCKS) > KEEP + 20
-    extend(chain, 2 * KEEP)
-    assert rows(chain.store, Table.BLOCKS) == KEEP
-    assert rows(chain.store, Table.HEIGHTS) == KEEP
 
 
 def test_a_collection_that_is_ordered_again_stays() -> None:

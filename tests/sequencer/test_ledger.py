@@ -204,10 +204,33 @@ def test_a_block_that_was_only_kept_is_found_by_its_id() -> None:
     chain = Chain()
     block = chain.block_of([])
     batch = WriteBatch()
-    batch.put(Table.BLOCKS, block.id, block.encode())
+    chain.ledger.put_block(batch, block)
     chain.store.save(batch)
     assert chain.ledger.block_by_id(block.id) == block
     assert chain.ledger.block(1) is None
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_blocks_that_can_never_be_committed_go_with_their_height(
+    on_disk: bool, tmp_path: Path
+) -> None:
+    chain = Chain(LmdbStore(tmp_path, CHAIN, 1 << 24) if on_disk else None)
+    first = chain.block_of([])
+    second = replace(first, height=2, parent_id=first.id, timestamp_ms=2_000)
+    rivals = [replace(first, round=round) for round in range(100, 150)]
+    writes = WriteBatch()
+    for block in (first, second, *rivals):
+        chain.ledger.put_block(writes, block)
+    chain.store.save(writes)
+    chain = Chain(chain.store, chain.rules)  # what was kept before a restart counts as well
+    assert chain.commit().block == first
+    assert chain.ledger.block(1) == first == chain.ledger.block_by_id(first.id)
+    assert chain.ledger.block_by_id(second.id) == second
+    assert [chain.ledger.block_by_id(rival.id) for rival in rivals] == [None] * len(rivals)
+    chain.commit()
+    assert chain.ledger.block_by_id(second.id) is None
+    assert chain.store.range(Table.UNCOMMITTED, b"", 1) == []
+    chain.store.close()
 
 
 # --- collections ----------------------------------------------------------------------------
@@ -247,22 +270,6 @@ def test_a_collection_saved_and_ordered_in_one_batch_does_not_wait() -> None:
     chain.store.save(batch)
     assert chain.ledger.unordered_collections() == []
     assert all_entries(chain.ledger)[0].transaction == b"transaction 1"
-
-
-def test_only_a_collection_that_waits_can_be_dropped() -> None:
-    chain = Chain()
-    waiting, ordered = Collection.seal(opaque(1)), Collection.seal(opaque(2))
-    chain.commit(opaque(2))
-    batch = WriteBatch()
-    chain.ledger.put_collection(batch, waiting)
-    chain.store.save(batch)
-    batch = WriteBatch()
-    for collection in (waiting, ordered):
-        chain.ledger.drop_collection(batch, collection.digest)
-    chain.store.save(batch)
-    assert chain.ledger.unordered_collections() == []
-    assert chain.ledger.collection_data(waiting.digest) is None
-    assert chain.ledger.collection_data(ordered.digest) == ordered.data
 
 
 # --- once within the window -----------------------------------------------------------------

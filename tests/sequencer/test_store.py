@@ -329,7 +329,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path, CHAIN)
     store.save(batch_of((Table.META, META_FORMAT, (9).to_bytes(4, "big"))))
     store.close()
-    with pytest.raises(StoreError, match="has format 9, this version reads format 2"):
+    with pytest.raises(StoreError, match="has format 9, this version reads format 3"):
         LmdbStore(tmp_path, CHAIN)
 
 
