@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -195,7 +195,7 @@ class Runtime:
         running.network_statistics = self._mesh.statistics
         self._node.on_applied = running.on_applied
         self._node.on_notice = self._observer.notice
-        self._node.on_invalid = self._observer.invalid
+        self._node.on_invalid = self._on_invalid
         self._node.on_epoch = self._on_epoch
         return running
 
@@ -343,10 +343,10 @@ class Runtime:
     # ------------------------------------------------------------------ events
 
     async def _hear(self) -> None:
-        async for events in self._mesh.events():
+        async for events in self._mesh.turns():
             self._guarded(partial(self._on_network, events))
 
-    def _on_network(self, events: list[NetworkEvent]) -> None:
+    def _on_network(self, events: Iterable[NetworkEvent]) -> None:
         instant = now()
         for event in events:
             if isinstance(event, Frame):
@@ -359,6 +359,12 @@ class Runtime:
                 logger.info("%s is gone: %s", name, event.reason)
                 self._node.peer_down(event.peer, instant)
         self._pump()
+
+    def _on_invalid(self, handle: int, reason: str) -> None:
+        self._observer.invalid(handle, reason)
+        peer = self._node.peers.peer(handle)
+        if peer is not None:
+            self._mesh.distrust(peer)
 
     def _on_registry(self, view: RegistryView) -> None:
         """A committee to attest, members to dial, batches that need another signature."""

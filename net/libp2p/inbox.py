@@ -3,7 +3,8 @@
 Every peer has two queues, one a channel, and they stand in lanes: control of the peers I know,
 their bulk, control of guests, bulk of guests. Control goes first, so a vote does not wait behind
 the megabytes that arrived before it; within a lane the peers take turns, a frame each. A lane
-that others overtake too often gets a turn, so none starves.
+that others overtake too often gets a turn, so none starves. A peer that I know and that sent what
+cannot be right stands with the guests for a while: checking what it sends must not delay the rest.
 
 A turn of the core takes little bulk, or what arrives meanwhile would wait for all of it.
 
@@ -12,15 +13,22 @@ it does, everything of that peer queues up there: frames come between `PeerUp` a
 """
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerId, PeerUp
 
 BULK_TURN_BYTES = 1024 * 1024
 """A turn ends when it has taken so many bytes of frames that are not control of those I know."""
+MAX_TURN_EVENTS = 65_536
 PATIENCE = (0, 64, 64, 64)
 """By lane, how many frames may overtake the one that stands first; nobody overtakes lane 0."""
+GUEST_LANES = 2
+"""The first lane of guests."""
+DISTRUST_S = 30.0
+"""How long a peer stands with the guests after each frame that cannot be right."""
 EVENT_BYTES = 512
 """What an event costs besides its payload, or strangers could fill memory with empty frames."""
 
@@ -61,17 +69,19 @@ class Box:
     @property
     def lane(self) -> int:
         """Where it stands."""
-        return 2 * self.peer.is_guest + self.channel
+        return GUEST_LANES * (self.peer.is_guest or self.peer.is_distrusted) + self.channel
 
 
 class Mailbox:
     """What one peer has in here."""
 
-    __slots__ = ("announcements", "boxes", "is_guest", "links", "peer")
+    __slots__ = ("announcements", "boxes", "clock", "distrusted_until", "is_guest", "links", "peer")
 
-    def __init__(self, peer: PeerId, is_guest: bool) -> None:
+    def __init__(self, peer: PeerId, is_guest: bool, clock: Callable[[], float]) -> None:
         self.peer = peer
         self.is_guest = is_guest
+        self.clock = clock
+        self.distrusted_until: float | None = None
         self.links = 0
         self.announcements = 0  # `PeerUp` and `PeerDown` that wait in the bulk queue
         self.boxes = {channel: Box(self, channel) for channel in Channel}
@@ -83,6 +93,13 @@ class Mailbox:
         return frames + EVENT_BYTES * self.announcements
 
     @property
+    def is_distrusted(self) -> bool:
+        """Whether it sent what cannot be right, lately."""
+        if self.distrusted_until is not None and self.clock() >= self.distrusted_until:
+            self.distrusted_until = None
+        return self.distrusted_until is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing needs it any more."""
         return not self.links and not any(box.queue for box in self.boxes.values())
@@ -91,10 +108,12 @@ class Mailbox:
 class Inbox:
     """Events for the core, bounded by each sender's allowance."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.guest_bytes = 0
         """What the events of all guests cost that the core has not taken."""
+        self._clock = clock
         self._mailboxes: dict[PeerId, Mailbox] = {}
+        self._distrusted: dict[PeerId, float] = {}
         self._lanes: tuple[deque[Box], ...] = tuple(deque() for _ in PATIENCE)
         self._overtaken = [0] * len(PATIENCE)
         self._stalled: dict[Source, None] = {}
@@ -107,7 +126,8 @@ class Inbox:
         """The mailbox of a peer for one more connection, until `close`."""
         mailbox = self._mailboxes.get(peer)
         if mailbox is None:
-            mailbox = self._mailboxes[peer] = Mailbox(peer, is_guest)
+            mailbox = self._mailboxes[peer] = Mailbox(peer, is_guest, self._clock)
+            mailbox.distrusted_until = self._distrusted.get(peer)
         mailbox.links += 1
         self.set_guest(mailbox, is_guest)
         return mailbox
@@ -124,6 +144,15 @@ class Inbox:
         """One connection less; what has arrived stays."""
         mailbox.links -= 1
         self._forget_if_over(mailbox)
+
+    def distrust(self, peer: PeerId) -> None:
+        """A peer sent what cannot be right: it stands with the guests, connected anew as well."""
+        now = self._clock()
+        until = now + DISTRUST_S
+        self._distrusted = {each: end for each, end in self._distrusted.items() if end > now}
+        self._distrusted[peer] = until
+        if peer in self._mailboxes:
+            self._mailboxes[peer].distrusted_until = until
 
     def announce(self, mailbox: Mailbox, event: PeerUp | PeerDown) -> None:
         """The link is up or down; what arrived before is delivered before."""
@@ -158,19 +187,32 @@ class Inbox:
 
     def drain(self, limit: int) -> list[NetworkEvent]:
         """Remove and return up to `limit` events; their senders may send as much again."""
-        taken: list[NetworkEvent] = []
+        return list(self._take(limit, len(PATIENCE)))
+
+    def turn(self) -> Iterator[NetworkEvent]:
+        """Remove the events of a turn, each when it is asked for.
+
+        Whoever is distrusted meanwhile loses its place at once, and a turn ends with the first
+        event of somebody who stands with the guests: the core does no more for one of them before
+        it has looked for others.
+        """
+        return self._take(MAX_TURN_EVENTS, GUEST_LANES)
+
+    def _take(self, limit: int, last_lane: int) -> Iterator[NetworkEvent]:
         sources: dict[Source, None] = {}  # the present ones, of whoever sent the frames
-        bulk_bytes = 0
-        while self._count and len(taken) < limit and bulk_bytes < BULK_TURN_BYTES:
-            lane, (event, source) = self._pop()
-            taken.append(event)
-            if source is not None:
-                assert isinstance(event, Frame)
-                bulk_bytes += len(event.payload) if lane else 0
-                self._release(event, source, sources)
-        for each in sources:
-            each.resume()
-        return taken
+        bulk_bytes = lane = 0
+        try:
+            while self._count and limit > 0 and bulk_bytes < BULK_TURN_BYTES and lane < last_lane:
+                lane, (event, source) = self._pop()
+                limit -= 1
+                if source is not None:
+                    assert isinstance(event, Frame)
+                    bulk_bytes += len(event.payload) if lane else 0
+                    self._release(event, source, sources)
+                yield event
+        finally:
+            for each in sources:
+                each.resume()
 
     async def wait(self) -> None:
         """Return when there is an event."""
@@ -195,6 +237,9 @@ class Inbox:
         while True:
             lane = self._next_lane()
             box = self._lanes[lane].popleft()
+            if box.lane > lane:  # it became distrusted, or a guest's, where it stood
+                self._lanes[box.lane].append(box)
+                continue
             box.is_waiting = len(box.queue) > 1
             if box.is_waiting:
                 self._lanes[box.lane].append(box)

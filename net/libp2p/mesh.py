@@ -22,6 +22,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Iterator,
     Mapping,
 )
 from functools import partial
@@ -39,7 +40,7 @@ from net.libp2p.handshake import (
     upgrade_outbound,
 )
 from net.libp2p.identity import Identity
-from net.libp2p.inbox import Inbox
+from net.libp2p.inbox import MAX_TURN_EVENTS, Inbox
 from net.libp2p.link import CHANNEL_PROTOCOLS, Link
 from net.libp2p.noise import Noise, SecureChannel
 from net.libp2p.options import MeshOptions
@@ -57,7 +58,6 @@ from net.transport import Channel, NetworkEvent, PeerId
 
 logger = logging.getLogger(__name__)
 
-MAX_DRAIN_EVENTS = 65_536
 _FAREWELL_S = 0.25
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Mesh:
 
     # -- what arrives
 
-    def drain_events(self, limit: int = MAX_DRAIN_EVENTS) -> list[NetworkEvent]:
+    def drain_events(self, limit: int = MAX_TURN_EVENTS) -> list[NetworkEvent]:
         """Take up to `limit` events; taking frames lets their senders send more."""
         return self._inbox.drain(limit)
 
@@ -127,12 +127,20 @@ class Mesh:
         """Return when `drain_events` has something to give."""
         await self._inbox.wait()
 
-    async def events(self) -> AsyncIterator[list[NetworkEvent]]:
-        """Whatever is queued, as one list, again and again; for a single consumer."""
+    async def turns(self) -> AsyncIterator[Iterator[NetworkEvent]]:
+        """What is queued, turn by turn (`Inbox.turn`); for a single consumer, which takes it all.
+
+        What it says of a peer by `distrust` counts within the turn.
+        """
         while True:
             await self._inbox.wait()
-            yield self._inbox.drain(MAX_DRAIN_EVENTS)
+            yield self._inbox.turn()
             await asyncio.sleep(0)  # read what arrived meanwhile: it may go first
+
+    def distrust(self, peer: PeerId) -> None:
+        """A peer sent what cannot be right: for a while others go before it, as before guests."""
+        if peer in self._addresses:
+            self._inbox.distrust(peer)
 
     # -- asking peers
 

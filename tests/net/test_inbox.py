@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net.libp2p.inbox import BULK_TURN_BYTES, EVENT_BYTES, PATIENCE, Box, Inbox, Mailbox
+from net.libp2p.inbox import (
+    BULK_TURN_BYTES,
+    DISTRUST_S,
+    EVENT_BYTES,
+    PATIENCE,
+    Box,
+    Inbox,
+    Mailbox,
+)
 from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerUp
 
 CONTROL, BULK = Channel.CONTROL, Channel.BULK
@@ -217,3 +225,73 @@ def check_story(peer: Peer, taken: list[NetworkEvent]) -> None:
         assert numbers == sorted(numbers)
     everything = [*heard[CONTROL], *heard[BULK]]
     assert sorted(everything) == list(range(peer.said))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_whoever_sends_what_cannot_be_right_goes_last_for_a_while() -> None:
+    clock = Clock()
+    inbox = Inbox(clock)
+    liar, voter = linked(inbox, "liar"), linked(inbox, "voter")
+    inbox.distrust("liar")
+
+    def order() -> list[str]:
+        for peer in (liar, voter, liar, voter):
+            peer.say(CONTROL)
+        return who(inbox.drain(10))
+
+    assert order() == ["voter", "voter", "liar", "liar"]
+    clock.now += DISTRUST_S / 2
+    inbox.distrust("liar")
+    clock.now += DISTRUST_S / 2
+    assert order() == ["voter", "voter", "liar", "liar"]
+    clock.now += DISTRUST_S / 2
+    assert order() == ["liar", "voter", "liar", "voter"]
+    assert inbox.guest_bytes == 0
+
+
+def test_distrust_outlives_the_connection() -> None:
+    inbox = Inbox(Clock())
+    liar, voter = linked(inbox, "liar"), linked(inbox, "voter")
+    inbox.distrust("liar")
+    liar.hang_up()
+    assert inbox.drain(1) == [PeerDown("liar", "hung_up")]
+    liar.connect()
+    assert inbox.drain(1) == [PeerUp("liar")]
+    liar.say(CONTROL)
+    voter.say(CONTROL)
+    assert who(inbox.drain(10)) == ["voter", "liar"]
+
+
+def test_a_turn_ends_with_the_first_frame_of_somebody_distrusted() -> None:
+    """Its frames may be dear to check; what others have sent meanwhile is looked at in between."""
+    inbox = Inbox(Clock())
+    liar, voter = linked(inbox, "liar"), linked(inbox, "voter")
+    for peer in (liar, voter, voter, liar, liar):
+        peer.say(CONTROL)
+    taken = []
+    for event in inbox.turn():
+        taken.append(event)
+        inbox.distrust("liar")
+    assert who(taken) == ["liar", "voter", "voter", "liar"]
+    voter.say(CONTROL)
+    assert who(inbox.turn()) == ["voter", "liar"]
+    assert [peer.sources[CONTROL].resumed > 0 for peer in (liar, voter)] == [True, True]
+
+
+def test_a_turn_that_is_not_taken_to_its_end_lets_senders_go_on() -> None:
+    inbox = Inbox(Clock())
+    voter = linked(inbox, "voter")
+    voter.say(CONTROL)
+    voter.say(CONTROL)
+    turn = inbox.turn()
+    next(turn)
+    turn.close()
+    assert voter.sources[CONTROL].resumed == 1
+    assert who(inbox.drain(10)) == ["voter"]

@@ -124,16 +124,36 @@ async def test_many_pings_leave_no_stream_behind() -> None:
         await assert_linked(one, other)
 
 
-async def test_the_events_of_one_turn_come_as_one_list() -> None:
+async def test_what_is_queued_comes_in_one_turn() -> None:
     async with mesh_of(2) as [one, other]:
         for number in range(100):
             one.send(other.local_peer, Channel.CONTROL, bytes([number]))
         await until(lambda: other.statistics().get("frames_in") == 100)
-        async for events in other.events():
+        async for events in other.turns():
             assert [event.payload for event in events if isinstance(event, Frame)] == [
                 bytes([number]) for number in range(100)
             ]
             break
+
+
+async def test_whom_the_core_distrusts_within_a_turn_goes_last_in_it() -> None:
+    async with mesh_of(3) as [liar, honest, core]:
+        for number in range(3):
+            liar.send(core.local_peer, Channel.CONTROL, bytes([number]))
+        await until(lambda: core.statistics().get("frames_in") == 3)
+        for number in range(3, 6):
+            honest.send(core.local_peer, Channel.CONTROL, bytes([number]))
+        await until(lambda: core.statistics().get("frames_in") == 6)
+        taken = []
+        async for events in core.turns():
+            for event in events:
+                if isinstance(event, Frame):
+                    taken.append(event.payload[0])
+                    if event.sender == liar.local_peer:
+                        core.distrust(liar.local_peer)
+            if len(taken) == 6:
+                break
+    assert taken == [0, 3, 4, 5, 1, 2]
 
 
 # -- bounds
@@ -306,8 +326,8 @@ async def main(peer, port):
     mesh = Mesh(identities(2)[1].seed, ("127.0.0.1", 0), {peer: ("127.0.0.1", port)}, options=QUICK)
     await mesh.start()
     print(mesh.listen_address[1], flush=True)
-    async for events in mesh.events():
-        pass
+    async for events in mesh.turns():
+        list(events)
 
 uvloop.run(main(sys.argv[1], int(sys.argv[2])))
 """
