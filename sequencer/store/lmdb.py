@@ -28,6 +28,10 @@ LEAST_FREE_BYTES: Final = 64 << 20
 """Below this a write that was cut short was cut by the full disk."""
 
 LOCK_FILE: Final = "in-use"
+DATA_FILE: Final = "data.mdb"
+READERS_FILE: Final = "lock.mdb"
+READERS_BYTES: Final = 8_192
+"""What LMDB makes of it for its 126 readers."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
@@ -106,6 +110,8 @@ class LmdbStore(Store):
             os.close(lock)
 
     def _open(self, map_size_bytes: int) -> Any:
+        if not self._read_only or (self._directory / DATA_FILE).exists():
+            _reserve(self._directory / READERS_FILE, READERS_BYTES)
         env = lmdb.open(
             str(self._directory),
             map_size=map_size_bytes,
@@ -122,7 +128,7 @@ class LmdbStore(Store):
     def _check_length(self) -> None:
         """Reading beyond the end of a cut file would kill the process, so look first."""
         pages = self._env.info()["last_pgno"] + 1 - SLACK_PAGES
-        have = (self._directory / "data.mdb").stat().st_size
+        have = (self._directory / DATA_FILE).stat().st_size
         if have < pages * self._env.stat()["psize"]:
             raise StoreError(
                 f"{self._directory} is damaged: its file was cut to {have} bytes; "
@@ -179,7 +185,7 @@ def _is_full(directory: Path, message: str) -> bool:
     free = state.f_bavail * state.f_frsize
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY:
-        free = min(free, limit - (directory / "data.mdb").stat().st_size)
+        free = min(free, limit - (directory / DATA_FILE).stat().st_size)
     return free < LEAST_FREE_BYTES
 
 
@@ -196,6 +202,21 @@ def _take_lock(directory: Path) -> int:
         os.close(descriptor)
         raise StoreError(f"{directory} is in use by another process") from error
     return descriptor
+
+
+def _reserve(path: Path, size: int) -> None:
+    """LMDB writes its table of readers through memory, where a full disk kills the process."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            return  # who reads there needs no table
+        raise
+    try:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -443,15 +443,38 @@ except StoreFull as full:
 """
 
 
-def test_a_disk_without_room_is_a_full_store(tmp_path: Path) -> None:
-    script = (
-        f"mount -t tmpfs -o size=8m tmpfs {tmp_path} && exec {sys.executable} - {tmp_path}/data"
+OPENED_ON_A_FULL_DISK = """
+import contextlib, os, sys
+from pathlib import Path
+from sequencer.store.lmdb import LmdbStore
+from sequencer.store.seam import StoreFull
+
+old, new = (Path(sys.argv[1] + end) for end in ("/old", "/new"))
+LmdbStore(old, b"\\1" * 32).close()
+(old / "lock.mdb").unlink()  # as in a copy of the data
+new.mkdir()
+filler = os.open(old / "filler", os.O_WRONLY | os.O_CREAT)
+with contextlib.suppress(OSError):
+    while os.write(filler, bytes(4096)):
+        pass
+for place, read_only in ((old, False), (old, True), (new, False)):
+    try:
+        LmdbStore(place, b"\\1" * 32, read_only=read_only)
+    except StoreFull as full:
+        print(full)
+"""
+
+
+@pytest.mark.parametrize(("script", "places"), [(FILLER, 1), (OPENED_ON_A_FULL_DISK, 3)])
+def test_a_disk_without_room_is_a_full_store(tmp_path: Path, script: str, places: int) -> None:
+    shell = (
+        f"mount -t tmpfs -o size=8m tmpfs {tmp_path} && exec {sys.executable} -u - {tmp_path}/data"
     )
-    own_mounts = ["unshare", "-rm", "sh", "-c", script]
+    own_mounts = ["unshare", "-rm", "sh", "-c", shell]
     if not shutil.which("unshare") or subprocess.run([*own_mounts[:2], "true"]).returncode:
         pytest.skip("needs a mount namespace for a disk of eight megabytes")
-    answer = subprocess.run(own_mounts, input=FILLER, capture_output=True, text=True, timeout=30)
-    assert "no room left on the disk" in answer.stdout, answer.stderr
+    answer = subprocess.run(own_mounts, input=script, capture_output=True, text=True, timeout=30)
+    assert answer.stdout.count("no room left on the disk") == places, answer.stderr
 
 
 @pytest.mark.parametrize("limit_bytes", [8 << 20, (8 << 20) + 12_288 + 100])
