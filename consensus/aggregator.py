@@ -183,7 +183,10 @@ class Tally:
             if aggregate is not None and self._check_groups(slots, voters, aggregate):
                 self._done.add(round)
                 return voters, aggregate
-            voters = [voter for voter in voters if self._keep_if_signed(slots, voter)]
+            kept = [voter for voter in voters if self._keep_if_signed(slots, voter)]
+            if kept == voters:
+                return None  # each is good alone: nothing would change
+            voters = kept
         return None
 
     def _check_groups(self, slots: dict[int, Slot], voters: list[int], aggregate: bytes) -> bool:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 _IDENTITY_SIGNATURE = bytes([0xC0]) + bytes(95)
 _IDENTITY_KEY = bytes([0xC0]) + bytes(47)
+_INFINITY = G1Element()
 
 
 class Crypto(Protocol):
@@ -121,9 +122,11 @@ class BlsCrypto:
             return False
         try:
             parsed = G2Element.from_bytes(signature)
-            sums = [_sum([self._key(key) for key in keys]) for keys, _ in groups]
-            messages = [message for _, message in groups]
-            return bool(PopSchemeMPL.aggregate_verify(sums, messages, parsed))
+            sums = [(_sum([self._key(key) for key in keys]), message) for keys, message in groups]
+            # Keys of members that collude can cancel out, and so do their signatures then.
+            pairs = [(key, message) for key, message in sums if key != _INFINITY]
+            points, messages = [key for key, _ in pairs], [message for _, message in pairs]
+            return bool(pairs and PopSchemeMPL.aggregate_verify(points, messages, parsed))
         except (ValueError, RuntimeError):
             return False
 

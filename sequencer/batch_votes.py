@@ -111,6 +111,8 @@ class BatchVotes:
             if signature is not None and self._is_signed(committee, agreeing, header, signature):
                 return bitmap_of(agreeing, committee.size), signature
             forged = [v for v in agreeing if not self._is_good(committee, header, votes[v])]
+            if not forged:
+                return None  # each is good alone: nothing would change
             for voter in forged:
                 del votes[voter]
             agreeing = [voter for voter in agreeing if voter not in forged]

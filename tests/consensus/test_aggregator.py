@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from consensus.aggregator import Aggregator, Evidence
+from consensus.aggregator import Aggregator, Evidence, content
+from consensus.bls import BlsCrypto, KeySigner, new_bls_secret
+from consensus.committee import Committee, Member
 from consensus.errors import InvalidMessage
 from consensus.lightclient import verify_commit, verify_qc, verify_tc
-from consensus.messages import Timeout, Vote
+from consensus.messages import Certificates, Timeout, Vote
 from consensus.types import QuorumCertificate, members_of
 from tests.consensus.harness import CHAIN, GENESIS_QC, UNIX_MS, Script, StubCrypto, committee_of
 
+ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
+"""Of the BLS groups."""
 FOUR = Script(4)
 ONE, TWO = FOUR.chain(1, 2)
 OTHER = FOUR.block(1, timestamp_ms=UNIX_MS + 5)
@@ -197,6 +201,37 @@ def test_a_forged_timeout_does_not_raise_what_the_certificate_names() -> None:
     assert tc.high_qc == GENESIS_QC
     assert [voter for voter, _ in tc.high_qc_rounds] == [0, 2, 3]
     verify_tc(FOUR.committee, CHAIN, tc, StubCrypto())
+
+
+def test_Q2_members_with_opposite_keys_stop_no_timeout_certificate() -> None:
+    """Five honest members and two whose keys and signatures cancel out, real ones."""
+    secrets = [new_bls_secret(bytes([number]) * 32) for number in range(1, 7)]
+    secrets.append((ORDER - int.from_bytes(secrets[-1], "big")).to_bytes(32, "big"))
+    signers = [KeySigner(secret, bytes([n]) * 32) for n, secret in enumerate(secrets)]
+    committee = Committee(0, tuple(Member(each.identity, each.bls_key) for each in signers))
+    mine, qc = Aggregator(committee, CHAIN, BlsCrypto()), replace(GENESIS_QC, round=9)
+
+    def timeout(voter: int, high: QuorumCertificate) -> Timeout:
+        unsigned = Timeout(0, 10, high.round, voter, b"", Certificates(high, None, None))
+        return replace(unsigned, signature=signers[voter].sign(content(CHAIN, unsigned)))
+
+    assert mine.add_timeout(5, timeout(5, GENESIS_QC), GENESIS_QC) is None
+    assert mine.add_timeout(6, timeout(6, GENESIS_QC), GENESIS_QC) is None
+    assert mine.add_timeout(0, timeout(0, qc), qc) is None
+    assert mine.add_timeout(1, timeout(1, qc), qc) is None
+    tc = mine.add_timeout(2, timeout(2, qc), qc)
+    assert tc is not None
+    assert tc.high_qc == qc
+
+
+def test_Q2_a_sum_that_is_bad_though_each_signature_is_good_is_given_up() -> None:
+    class Strange(StubCrypto):
+        def verify_groups(self, groups: object, signature: bytes) -> bool:
+            return False
+
+    mine = Aggregator(FOUR.committee, CHAIN, Strange())
+    for voter in range(4):
+        assert mine.add_timeout(voter, FOUR.timeout(voter, 5), GENESIS_QC) is None
 
 
 def test_weights_decide_and_not_heads() -> None:

@@ -65,6 +65,30 @@ def test_groups_of_different_messages_are_verified_at_once() -> None:
     assert not CRYPTO.verify_groups([(KEYS[:2], b"a")], total)
 
 
+ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
+
+
+def opposite(secret: bytes) -> KeySigner:
+    """The signer whose key is minus that of `secret`: both have good proofs of possession."""
+    return KeySigner((ORDER - int.from_bytes(secret, "big")).to_bytes(32, "big"), bytes(32))
+
+
+def test_keys_that_cancel_out_take_nothing_from_the_others() -> None:
+    """Two members that collude can have opposite keys; what the others signed stays good."""
+    against = opposite(new_bls_secret(bytes([1]) * 32))
+    assert verify_possession(against.bls_key, against.prove_possession())
+    pair = [KEYS[0], against.bls_key]
+    signatures = [SIGNERS[0].sign(b"low"), against.sign(b"low")]
+    signatures += [signer.sign(b"high") for signer in SIGNERS[1:]]
+    total = CRYPTO.aggregate(signatures)
+    assert total is not None
+    assert CRYPTO.verify_groups([(pair, b"low"), (KEYS[1:], b"high")], total)
+    assert not CRYPTO.verify_groups([(pair, b"low"), (KEYS[1:], b"other")], total)
+    assert not CRYPTO.verify_groups([(pair, b"low")], INFINITY_SIGNATURE)
+    assert not CRYPTO.verify_groups([(pair, b"low")], total)
+    assert not CRYPTO.verify_aggregate(pair, b"low", SIGNERS[0].sign(b"low"))
+
+
 @pytest.mark.parametrize(
     "signature", [b"", b"short", bytes(96), b"\xff" * 96, INFINITY_SIGNATURE, bytes(95)]
 )
