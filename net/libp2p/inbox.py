@@ -145,14 +145,19 @@ class Inbox:
         mailbox.links -= 1
         self._forget_if_over(mailbox)
 
-    def distrust(self, peer: PeerId) -> None:
-        """A peer sent what cannot be right: it stands with the guests, connected anew as well."""
+    def distrust(self, peer: PeerId) -> bool:
+        """A peer sent what cannot be right: it stands with the guests, connected anew as well.
+
+        Whether that is news.
+        """
         now = self._clock()
         until = now + DISTRUST_S
         self._distrusted = {each: end for each, end in self._distrusted.items() if end > now}
+        is_news = peer not in self._distrusted
         self._distrusted[peer] = until
         if peer in self._mailboxes:
             self._mailboxes[peer].distrusted_until = until
+        return is_news
 
     def announce(self, mailbox: Mailbox, event: PeerUp | PeerDown) -> None:
         """The link is up or down; what arrived before is delivered before."""

@@ -139,8 +139,8 @@ class Mesh:
 
     def distrust(self, peer: PeerId) -> None:
         """A peer sent what cannot be right: for a while others go before it, as before guests."""
-        if peer in self._addresses:
-            self._inbox.distrust(peer)
+        if peer in self._addresses and self._inbox.distrust(peer):
+            self._counters["distrusted"] += 1
 
     # -- asking peers
 
@@ -227,7 +227,8 @@ class Mesh:
         """Counters since the start, and how many links are up.
 
         `frames_in`, `frames_out`, `bytes_in`, `bytes_out` (on the wire), `dials`, `links_up` (how
-        often a link came up), `dropped_peer_down`, `dropped_queue_full`; and by `Reason`
+        often a link came up), `dropped_peer_down`, `dropped_queue_full`, `distrusted` (how
+        often a peer lost its place); and by `Reason`
         `dial_...` (ours that failed), `refused_...` (others', before they were admitted) and
         `closed_...` (admitted connections that ended). What never happened is missing.
         """

@@ -239,7 +239,7 @@ def test_whoever_sends_what_cannot_be_right_goes_last_for_a_while() -> None:
     clock = Clock()
     inbox = Inbox(clock)
     liar, voter = linked(inbox, "liar"), linked(inbox, "voter")
-    inbox.distrust("liar")
+    assert inbox.distrust("liar")
 
     def order() -> list[str]:
         for peer in (liar, voter, liar, voter):
@@ -248,7 +248,7 @@ def test_whoever_sends_what_cannot_be_right_goes_last_for_a_while() -> None:
 
     assert order() == ["voter", "voter", "liar", "liar"]
     clock.now += DISTRUST_S / 2
-    inbox.distrust("liar")
+    assert not inbox.distrust("liar"), "no news"
     clock.now += DISTRUST_S / 2
     assert order() == ["voter", "voter", "liar", "liar"]
     clock.now += DISTRUST_S / 2
