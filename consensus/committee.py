@@ -6,10 +6,15 @@ Quorum: `q = floor(2 * total / 3) + 1` by weight. At n = 5 that is 4, not
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from consensus.codec import Domain, counted, hash_bytes, sequence, u64
 from consensus.errors import InvalidConfiguration
 from consensus.types import MAX_MEMBERS
+
+LEADER_CYCLE: Final = 128
+"""Short enough that all of the largest committee lead within the digest window (256): what ends an
+epoch counts only that long (Ep2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,21 @@ class Committee:
         """Whether these members reach `quorum_weight`."""
         return self.weight(indices) >= self.quorum_weight
 
+    @property
+    def leader_cycle(self) -> int:
+        """After how many rounds everybody has led, at most `LEADER_CYCLE` and one a member."""
+        return len(self._leaders())
+
     def leader(self, round: int) -> int:
         """Ld1: a function of (committee, round) alone."""
+        schedule = self._leaders()
+        return schedule[round % len(schedule)]
+
+    def _leaders(self) -> tuple[int, ...]:
         if not self._schedule:  # made when it is used: whoever shows a committee may have forged it
             schedule = _leader_schedule([member.weight for member in self.members])
             object.__setattr__(self, "_schedule", schedule)
-        return self._schedule[round % len(self._schedule)]
+        return self._schedule
 
 
 def _check_members(members: tuple[Member, ...]) -> None:
@@ -82,9 +96,9 @@ def _check_members(members: tuple[Member, ...]) -> None:
 def _leader_schedule(weights: list[int]) -> tuple[int, ...]:
     """Smooth weighted round-robin over one cycle; equal weights give 0, 1, 2, ... again and again.
 
-    Weights are scaled to a cycle of at most 1,024 rounds and one for each who would lead none.
+    Weights are scaled to a cycle of `LEADER_CYCLE` rounds, and one for each who would lead none.
     """
-    scale = max(1, (sum(weights) + 1023) // 1024)
+    scale = max(1, -(-sum(weights) // LEADER_CYCLE))
     shares = [max(1, weight // scale) for weight in weights]
     if len(set(shares)) == 1:
         return tuple(range(len(shares)))

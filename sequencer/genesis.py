@@ -193,6 +193,7 @@ class _Parser:
         addresses = self.addresses(top.get("addresses"), names, members)
         l1 = self.l1(top.get("l1"))
         self.check_fit(l1, rules)
+        self.check_window(committee, rules)
         if self.found or committee is None or rules is None:
             raise ConfigError(*self.found)
         return Genesis(
@@ -341,4 +342,15 @@ class _Parser:
             self.found.append(
                 f"core.rules.batch_max_bytes is {rules.batch_max_bytes}, and the calldata of one "
                 f'L1 transaction carries {MAX_CALLDATA_BYTES}: l1.data has to be "blobs"'
+            )
+
+    def check_window(self, committee: Committee | None, rules: Rules | None) -> None:
+        """Ep2: what members say to end an epoch counts until each of them has led."""
+        if committee is None or rules is None:
+            return
+        if rules.digest_window_heights < committee.leader_cycle:
+            self.found.append(
+                f"core.rules.digest_window_heights is {rules.digest_window_heights}, and it takes "
+                f"{committee.leader_cycle} rounds until each member has led: this committee could "
+                "never change"
             )

@@ -6,6 +6,7 @@ import pytest
 
 from consensus.committee import Committee, Member
 from consensus.errors import InvalidConfiguration
+from consensus.rules import Rules
 from tests.consensus.harness import committee_of
 
 
@@ -66,6 +67,22 @@ def test_Ld1_huge_weights_make_a_short_schedule() -> None:
     leaders = [committee.leader(round) for round in range(2_000)]
     assert {0, 1, 2} == set(leaders)
     assert abs(leaders.count(0) - 2 * leaders.count(1)) < 20
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        (1,) * 128,
+        (2**32,) + (1,) * 127,
+        tuple(2**32 >> index // 4 for index in range(128)),
+        (1_856,) * 3 + (2, 5, 9, 14, 20, 27, 35, 44, 55),
+    ],
+)
+def test_Ld1_everybody_leads_within_the_default_window(weights: tuple[int, ...]) -> None:
+    committee = committee_of(len(weights), weights)
+    assert committee.leader_cycle <= Rules().digest_window_heights
+    leaders = {committee.leader(round) for round in range(committee.leader_cycle)}
+    assert leaders == set(range(len(weights)))
 
 
 def test_Ld1_a_committee_that_nobody_believed_yet_costs_no_schedule(

@@ -247,6 +247,10 @@ WRONG: dict[str, tuple[Change, str]] = {
         ),
         "the address of node2 has another peer id than its identity",
     ),
+    "window too short": (
+        lambda data: data["core"]["rules"].update(digest_window_heights=2),
+        "digest_window_heights is 2, and it takes 10 rounds until each member has led",
+    ),
     "l1 incomplete": (lambda data: data.update(l1={}), "l1 lacks 'contract'"),
 }
 
