@@ -82,7 +82,8 @@ Epochs (`epochs`, `committer`, `ordering`; the node's hand-over)
   Ep2 A leader that has seen the next one attests it (epoch, committee digest) in its blocks. The
       epoch ends with the first block in whose chain a quorum attests one digest: the newest word
       of each author within `digest_window_heights` counts. So the end follows from ancestors
-      alone, and no rule asks the L1 anything. A committee that waits is work (T4).
+      alone, and no rule asks the L1 anything. A committee that waits is work (T4). Who attests it
+      has it on disk: whatever befalls memories and the L1, a quorum knows whom it named.
   Ep3 Above the last block only empty blocks are proposed, and commit votes on them name the last
       block and the next committee's digest. The first certificate that does ends the epoch; it is
       the root of the next. C2 may commit the last block, but ends no epoch, and commits nothing

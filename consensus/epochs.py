@@ -125,13 +125,9 @@ class EpochChange:
         """Inverse of `encode`; `InvalidMessage` on anything else."""
         certificate = CommitCertificate.read(reader)
         last = Block.decode(reader.counted(MAX_LAST_BLOCK_BYTES))
-        members = reader.sequence(_read_member, MAX_MEMBERS)
         if certificate.epoch == MAX_U64:
             raise InvalidMessage("epoch change: there is no epoch after the last")
-        try:
-            return cls(certificate, last, Committee(certificate.epoch + 1, members))
-        except InvalidConfiguration as error:
-            raise InvalidMessage(f"epoch change: {error}") from None
+        return cls(certificate, last, _read_members(reader, certificate.epoch + 1))
 
     @classmethod
     def decode(cls, data: bytes) -> "EpochChange":
@@ -153,10 +149,28 @@ class EpochChange:
         verify_commit(committee, chain_id, certificate, crypto)
 
 
+def encode_committee(committee: Committee) -> bytes:
+    """Canonical bytes: epoch u64, then the members."""
+    return u64(committee.epoch) + _encode_members(committee)
+
+
+def decode_committee(data: bytes) -> Committee:
+    """Inverse of `encode_committee`; `InvalidMessage` on anything else."""
+    return decode_whole(data, lambda reader: _read_members(reader, reader.u64()))
+
+
 def _encode_members(committee: Committee) -> bytes:
     return sequence(
         [member.identity + member.bls_key + u64(member.weight) for member in committee.members]
     )
+
+
+def _read_members(reader: Reader, epoch: int) -> Committee:
+    members = reader.sequence(_read_member, MAX_MEMBERS)
+    try:
+        return Committee(epoch, members)
+    except InvalidConfiguration as error:
+        raise InvalidMessage(f"committee of epoch {epoch}: {error}") from None
 
 
 def _read_member(reader: Reader) -> Member:

@@ -1,7 +1,7 @@
 """The chain of committees from the genesis on: which one governs, how that is proved, what is next.
 
-Rule Ep4. What ended each epoch is stored for ever; it is small, and everything that is believed
-across epochs starts with it.
+Rules Ep2 and Ep4. What ended each epoch is stored for ever; it is small, and everything that is
+believed across epochs starts with it. The committee to attest is stored until its epoch begins.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from consensus.bls import Crypto
 from consensus.codec import u64
 from consensus.committee import Committee
-from consensus.epochs import EpochChange
+from consensus.epochs import EpochChange, decode_committee, encode_committee
 from consensus.errors import InvalidMessage
 from consensus.types import CommitCertificate
-from sequencer.store.schema import Table
+from sequencer.store.schema import META_NEXT_COMMITTEE, Table
 from sequencer.store.seam import Store, WriteBatch
 
 MAX_LEARNED = 8
@@ -33,6 +33,7 @@ class Epochs:
         self._told: list[EpochChange] = []
         self.change = self.change_to(epoch)
         self.committee = self.change.committee if self.change is not None else genesis
+        self._recall_next()
 
     # ------------------------------------------------------------------ the past
 
@@ -64,10 +65,31 @@ class Epochs:
 
     # ------------------------------------------------------------------ the next
 
-    def learn_snapshot(self, committee: Committee) -> None:
-        """A committee that is final in the registry."""
-        if 0 < committee.epoch - self.committee.epoch <= MAX_LEARNED:
+    def learn_snapshot(self, committee: Committee, writes: WriteBatch) -> None:
+        """A committee that is final in the registry.
+
+        Ep2: the next one is saved with `writes`, which goes before the block that attests it.
+        """
+        if not 0 < committee.epoch - self.committee.epoch <= MAX_LEARNED:
+            return
+        if self._snapshots.get(committee.epoch) != committee:
             self._snapshots[committee.epoch] = committee
+            self._keep_next(writes)
+
+    def _recall_next(self) -> None:
+        """What was learned before a restart: no L1 is needed to know whom a digest means."""
+        value = self._store.get(Table.META, META_NEXT_COMMITTEE)
+        committee = decode_committee(value) if value is not None else None
+        if committee is not None and committee.epoch == self.committee.epoch + 1:
+            self._snapshots[committee.epoch] = committee
+
+    def _keep_next(self, writes: WriteBatch) -> None:
+        """One row: the committee to attest, none while the registry has named none."""
+        following = self._snapshots.get(self.committee.epoch + 1)
+        if following is not None:
+            writes.put(Table.META, META_NEXT_COMMITTEE, encode_committee(following))
+        else:
+            writes.delete(Table.META, META_NEXT_COMMITTEE)
 
     def next_digest(self) -> bytes | None:
         """Ep2: what to attest."""
@@ -98,6 +120,7 @@ class Epochs:
         epoch = self.committee.epoch
         writes.put(Table.EPOCHS, u64(epoch), change.encode())
         self._snapshots = {at: kept for at, kept in self._snapshots.items() if at > epoch}
+        self._keep_next(writes)
         told, self._told = self._told, []
         try:
             return self.hear([change for change in told if change.certificate.epoch >= epoch])

@@ -284,7 +284,7 @@ class Node:
     def learn_snapshot(self, committee: Committee, now: Instant) -> None:
         """Ep1: a committee that is final in the registry, of an epoch to come."""
         self._now = now
-        self.epochs.learn_snapshot(committee)
+        self.epochs.learn_snapshot(committee, self._writes)
 
     def _on_epoch_reply(self, peer: int, reply: core.EpochReply) -> None:
         """Ep4: somebody knows how my epoch ended, so it has the blocks up to there."""

@@ -40,6 +40,7 @@ them back from ENTRIES when it opens.
 | META_FIRST_RECORD | the safety record of whoever never signed, where there is a META_BASE     |
 | META_FINAL     | u64, the highest batch number that is final on the L1                         |
 | META_POSTER    | the poster's own record                                                       |
+| META_NEXT_COMMITTEE | `encode_committee` of the next epoch's, where the registry has named it  |
 """
 
 from enum import Enum
@@ -77,3 +78,4 @@ META_SAFETY: Final = b"safety"
 META_FIRST_RECORD: Final = b"first-record"
 META_FINAL: Final = b"final"
 META_POSTER: Final = b"poster"
+META_NEXT_COMMITTEE: Final = b"next-committee"

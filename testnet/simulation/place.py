@@ -161,7 +161,7 @@ class Place:
 
     def hook(self, point: str) -> None:
         """The drain is at this point; raises `Crashed` if that is where it ends."""
-        if self._armed is None or (self._waits_for_the_end and not self._is_at_the_end()):
+        if self._armed is None or (self._waits_for_the_end and not self.is_at_the_end()):
             return
         self._waits_for_the_end = False
         if point == "before save" and self._armed[0] in TORN:
@@ -176,7 +176,7 @@ class Place:
         self.world.faults[f"crash {point}"] += 1
         raise Crashed(point)
 
-    def _is_at_the_end(self) -> bool:
+    def is_at_the_end(self) -> bool:
         """Whether the last block of the epoch here has a QC."""
         if not isinstance(self.process, NodeProcess):
             return False

@@ -121,6 +121,21 @@ def test_all_power_fails_at_once_while_an_epoch_ends() -> None:
         settle(world, 2_000, 8_000)
 
 
+def test_all_restart_while_an_epoch_ends_and_the_l1_is_away() -> None:
+    for later_ms in range(0, 30, 3):
+        world = world_of(4, *load(2_000, 0, 3), (1_000, Elect((1, 2, 3, 0))))
+        with shared_decoding():
+            world.run(1_000)
+            while not any(place.is_at_the_end() for place in world.places):
+                world.run(world.clock.now + 1)
+            world.run(world.clock.now + later_ms)
+        for place in world.places:
+            place.seen.clear()  # what the registry says is not to be read again
+        world.perform(CrashAll(50))
+        settle(world, 2_000, 4_000)
+        assert [world.epoch(node) for node in range(4)] == [1] * 4
+
+
 def test_a_node_that_was_away_for_three_epochs_comes_back_to_the_fourth() -> None:
     world = world_of(5, *load(4_000, 1, 2, 3), (500, Crash(0)), *SEVERAL_ENDS, (5_000, Restart(0)))
     with shared_decoding():
