@@ -111,7 +111,8 @@ class Ready:
     """What to do now, in this order: save `record`, `blocks` and `evidence`; send; apply.
 
     `committed` is oldest first, each block once; the proof stands at the last block of a run.
-    `want` are (digest, members to ask first); `offer_to` is a leader that may lack collections.
+    `needed` are blocks whose collections have to be here, `refused` some for which they have not;
+    `offer_to` is a leader that may lack collections.
     `offer_all`: whoever has nothing to order has no timer, and I need their timeouts beside mine.
     """
 
@@ -120,7 +121,8 @@ class Ready:
     evidence: list[Evidence] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
     committed: list[tuple[Block, CommitProof | None]] = field(default_factory=list)
-    want: list[tuple[bytes, tuple[int, ...]]] = field(default_factory=list)
+    needed: list[Block] = field(default_factory=list)
+    refused: list[Block] = field(default_factory=list)
     offer_to: int | None = None
     offer_all: bool = False
     notices: list[Notice] = field(default_factory=list)

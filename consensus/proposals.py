@@ -57,6 +57,7 @@ class Proposals:
         if isinstance(proposal, Refusal):
             self._out.refused(block, proposal)
             return
+        self._out.ready.needed.append(proposal.block)
         self._out.notice_block(NoticeKind.PROPOSED, proposal.block)
         self._out.send(None, proposal)
 
@@ -107,11 +108,11 @@ class Proposals:
         refusal = self._ordering.judge(block, chain, now)
         if refusal is not None:
             self._out.refused(block, refusal)
+            self._out.ready.refused.append(block)
         if refusal is not None or block.id not in self._tree:
             return
-        missing = [digest for digest in block.collections if not self._payload.holds(digest)]
-        if missing:
-            self._out.ready.want += [(digest, (block.author,)) for digest in missing]
+        self._out.ready.needed.append(block)
+        if not all(self._payload.holds(digest) for digest in block.collections):
             return
         vote = self._safety.vote(block)
         if isinstance(vote, Refusal):

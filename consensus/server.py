@@ -13,12 +13,12 @@ from consensus.messages import (
     SyncReply,
     SyncRequest,
 )
-from consensus.types import Block, CommitProof
+from consensus.types import MAX_MEMBERS, Block, CommitProof
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Encoded blocks in one reply: half of what a frame can carry."""
 MAX_BLOCKS_PER_PERIOD = 16 * MAX_BLOCKS_PER_REPLY
-"""Q3: blocks read for one member in one period."""
+"""Q3: blocks read in one period for one member, and for all others together."""
 
 
 class Server:
@@ -79,12 +79,13 @@ class Server:
         return run, found[1]
 
     def _may_read(self, member: int, now: int) -> bool:
-        """Count one block against the member's allowance."""
+        """Count one block against the member's allowance, or against that of all guests."""
+        asking = min(member, MAX_MEMBERS)
         if now >= self._period_ends:
             self._period_ends = now + self._period_ms
             self._read.clear()
-        read = self._read.get(member, 0)
+        read = self._read.get(asking, 0)
         if read >= MAX_BLOCKS_PER_PERIOD:
             return False
-        self._read[member] = read + 1
+        self._read[asking] = read + 1
         return True

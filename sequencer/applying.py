@@ -32,16 +32,14 @@ class Applying:
                 break
             self.waiting.popleft()
             applied = self._ledger.apply(writes, block, proof, collections)
-            self._pool.on_committed(block.height, block.collections)
+            self._pool.on_committed(block)
             yield applied
 
     def _fetch_ahead(self, now: int) -> None:
         """Ask for what the next committed blocks name; the pool asks for each once."""
         room = COLLECTIONS_FETCHED_AHEAD
         for block, _ in self.waiting:
-            missing = [digest for digest in block.collections if not self._pool.holds(digest)]
-            self._pool.want(missing, (block.author,), now)
-            room -= len(missing)
+            room -= self._pool.need(block, now)
             if room <= 0:
                 break
 

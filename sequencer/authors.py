@@ -3,20 +3,24 @@
 The disk knows authors by their peer ids, because handles change with every epoch.
 """
 
-from collections.abc import Iterable
-
-from sequencer.collection import Collection
 from sequencer.ledger import Ledger
 from sequencer.peers import Peers
-from sequencer.pool import FOLLOWER, UNKNOWN_AUTHOR, Pool
+from sequencer.pool import Pool, PoolReady
+from sequencer.shelf import FOLLOWER, UNKNOWN_AUTHOR
 from sequencer.store.seam import WriteBatch
 
 
 def put_collections(
-    writes: WriteBatch, collections: Iterable[Collection], pool: Pool, ledger: Ledger, peers: Peers
+    writes: WriteBatch, ready: PoolReady, pool: Pool, ledger: Ledger, peers: Peers
 ) -> None:
-    """Save what the pool newly holds; what has been ordered since is saved with its block."""
-    for collection in collections:
+    """Save what the pool newly holds, and drop what it has dropped.
+
+    What has been ordered since is saved with its block.
+    """
+    for digest in ready.drop:
+        if pool.get(digest) is None:
+            ledger.drop_collection(writes, digest)
+    for collection in ready.save:
         if pool.get(collection.digest) is not None:
             author = pool.author(collection.digest)
             peer = peers.local if author == FOLLOWER else peers.peer(author)

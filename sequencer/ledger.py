@@ -174,16 +174,20 @@ class Ledger:
         batch.put(Table.BLOCKS, block.id, block.encode())
         batch.put(Table.UNCOMMITTED, _u64(block.height) + block.id, b"")
 
-    def put_collection(
-        self, batch: WriteBatch, collection: Collection, author: bytes = b""
-    ) -> None:
+    def put_collection(self, batch: WriteBatch, item: Collection, author: bytes = b"") -> None:
         """Keep a collection that no block has ordered yet, and whose it is (`author_of`)."""
-        batch.put(Table.COLLECTIONS, collection.digest, collection.data)
-        batch.put(Table.UNORDERED, collection.digest, author)
+        batch.put(Table.COLLECTIONS, item.digest, item.data)
+        batch.put(Table.UNORDERED, item.digest, author)
 
     def author_of(self, digest: bytes) -> bytes:
         """What a collection that waits was saved with: its author's name, empty if unknown."""
         return self._store.get(Table.UNORDERED, digest) or b""
+
+    def drop_collection(self, batch: WriteBatch, digest: bytes) -> None:
+        """Forget a collection that waits; one that was ordered before stays in the log."""
+        batch.delete(Table.UNORDERED, digest)
+        if batch.get(Table.ORDERED, digest, self._store) is None:
+            batch.delete(Table.COLLECTIONS, digest)
 
     def apply(
         self,

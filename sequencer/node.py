@@ -101,7 +101,7 @@ class Node:
         self.admits: Callable[[Collection], bool] = lambda collection: True
         recovered = recover(self.ledger, self.epochs, record, setup.rules.digest_window_heights)
         for block in recovered.recent:
-            self.pool.on_committed(block.height, block.collections)
+            self.pool.on_committed(block)
         recover_collections(self.pool, self.ledger, self.peers)
         self.replica = self._make_replica(recovered)
 
@@ -369,14 +369,13 @@ class Node:
         for member in range(self.committee.size) if ready.offer_all else (ready.offer_to,):
             if member is not None:
                 self.pool.offer_to(member)
-        for digest, hints in ready.want:
-            self.pool.want([digest], hints, self._now.monotonic_ms)
+        self.pool.on_judged(ready.needed, ready.refused, self._now.monotonic_ms)
         self._hear_myself()
         self._applying.waiting.extend(ready.committed)
         if ready.committed:
             self._apply()
         begun = self._try_next_epoch()
-        asked = bool(ready.want) or ready.offer_to is not None or ready.offer_all
+        asked = bool(ready.needed) or ready.offer_to is not None or ready.offer_all
         return begun or saved or asked or bool(ready.messages) or bool(ready.committed)
 
     def _put(self, ready: Ready, collected: PoolReady, batches: BatcherReady) -> None:
@@ -391,7 +390,7 @@ class Node:
             if self._evidence[evidence.member] <= MAX_EVIDENCE:
                 encoded = evidence.encode()
                 writes.put(Table.EVIDENCE, sha256(encoded).digest(), encoded)
-        put_collections(writes, collected.save, self.pool, self.ledger, self.peers)
+        put_collections(writes, collected, self.pool, self.ledger, self.peers)
         put_batches(writes, batches.save)
 
     def _must_save(self, ready: Ready, batches: BatcherReady) -> bool:

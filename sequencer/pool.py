@@ -2,33 +2,28 @@
 
 A pure machine: integers for time (monotonic milliseconds), no I/O. Inputs are what clients submit
 and peers send; `take` hands out what has to be saved and sent. Replica and leader look at it
-through `holds`, `size`, `select`, `has_work` and `want`.
+through `holds`, `size`, `select`, `has_work` and `need`.
 
 A collection leaves only when it is committed: one whose block was orphaned is simply ordered by a
-later leader. Shares are fair per author, the peer that a collection came from first: each member
-has a quota of its own to fill, and `select` gives each author the same bytes of a block. So a
-flood displaces nobody but its author. All others share one more quota, of which no guest gets
-more than a part: who comes again under another handle has gained nothing. What a block names is
-exempt, because it has to be fetched to vote; only what the rules let blocks name bounds it.
+later leader. Shares are fair per author, the peer that a collection came from first: each has a
+quota to fill, and `select` gives each author the same bytes of a block. So a flood displaces
+nobody but its author. What a block names is exempt, because it has to be fetched to vote. That
+ends when the block is refused, for it names more than the rules let it order, or has lost its
+place in the log: what is above its author's quota then goes. Whoever took it from a client still
+has it, in a quota of its own.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heapreplace
-from itertools import chain, filterfalse, islice
+from itertools import chain, islice
 
 from consensus.rules import Rules
+from consensus.types import Block
 from sequencer.collection import COUNT_BYTES, HEADER_BYTES, Collection
 from sequencer.limits import PoolLimits
+from sequencer.shelf import FOLLOWER, UNKNOWN_AUTHOR, Shelf
 from sequencer.wants import Wants
-
-UNKNOWN_AUTHOR = -1
-"""Stands for whoever is neither a member nor connected any more."""
-FOLLOWER = -2
-"""Stands for me where I am no member."""
-GUESTS_AT_LEAST = 4
-"""So many guests it takes to fill the quota that they share."""
 
 
 class PoolFull(Exception):
@@ -53,13 +48,8 @@ class PoolReady:
     """(peer, digests it may ask me for)."""
     arrived: list[bytes] = field(default_factory=list)
     """Digests that became held."""
-
-
-@dataclass(slots=True)
-class _Held:
-    collection: Collection
-    author: int
-    sequence: int
+    drop: list[bytes] = field(default_factory=list)
+    """Digests that are not held any more, and were not ordered."""
 
 
 @dataclass(slots=True)
@@ -78,22 +68,17 @@ class Pool:
         self, me: int | None, committee_size: int, rules: Rules, limits: PoolLimits
     ) -> None:
         self._me = FOLLOWER if me is None else me
-        self._size = committee_size
         self._wants = Wants(self._me, committee_size, limits)
         self._rules = rules
         self._limits = limits
         self._seal_bytes = min(limits.seal_bytes, rules.max_collection_bytes)
-        self._peer_bytes = limits.peer_bytes(committee_size)
         self._now = 0
         self._ready = PoolReady()
         self._open: list[tuple[int, bytes]] = []
         self._open_bytes = COUNT_BYTES
         self._seal_at_ms: int | None = None
         self._may_seal_ms = 0
-        self._held: dict[bytes, _Held] = {}
-        self._by_author: dict[int, dict[bytes, int]] = {}
-        self._author_bytes: Counter[int] = Counter()
-        self._sequence = 0
+        self._shelf = Shelf(self._me, committee_size, rules, limits)
         self._committed: dict[bytes, int | None] = {}
         self._committed_at: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._allowances: dict[int, _Allowance] = {}
@@ -122,7 +107,7 @@ class Pool:
     def pending_bytes(self) -> int:
         """My clients' transactions that are not committed, in bytes."""
         waiting = self._open_bytes if self._open else 0
-        return waiting + self._author_bytes[self._me]
+        return waiting + self._shelf.bytes_of(self._me)
 
     def _fill(self, transactions: Sequence[tuple[int, bytes]], now: int) -> None:
         for transaction in transactions:
@@ -153,7 +138,7 @@ class Pool:
         would make room. `InvalidMessage` for bytes that are no collection.
         """
         self._now = now
-        full = self._is_over_quota(sender, len(data))
+        full = self._shelf.is_over_quota(sender, len(data))
         if full and not len(self._wants):
             self.dropped["collection over quota"] += 1
             return None
@@ -163,31 +148,10 @@ class Pool:
         if full and not self._wants.is_named(collection.digest):
             self.dropped["collection over quota"] += 1
             return None
+        if full:
+            self._shelf.spare(collection.digest, self._wants.last_named(collection.digest))
         self._hold(collection, sender)
         return collection
-
-    def _is_over_quota(self, sender: int, added: int) -> bool:
-        return (
-            self._author_bytes[sender] + added > self._peer_bytes
-            or len(self._by_author.get(sender, ())) >= self._limits.max_peer_collections
-            or (not self._has_own_quota(sender) and self._is_over_shared_quota(sender, added))
-        )
-
-    def _has_own_quota(self, author: int) -> bool:
-        return author == self._me or 0 <= author < self._size
-
-    def _is_over_shared_quota(self, guest: int, added: int) -> bool:
-        """Whether a guest has its part of the quota of all that are no members, or that is full."""
-        sharing = [author for author in self._by_author if not self._has_own_quota(author)]
-        part = max(self._peer_bytes // GUESTS_AT_LEAST, self._rules.max_collection_bytes)
-        count = max(self._limits.max_peer_collections // GUESTS_AT_LEAST, 1)
-        return (
-            self._author_bytes[guest] + added > part
-            or len(self._by_author.get(guest, ())) >= count
-            or sum(self._author_bytes[author] for author in sharing) + added > self._peer_bytes
-            or sum(len(self._by_author[author]) for author in sharing)
-            >= self._limits.max_peer_collections
-        )
 
     def on_request(self, sender: int, digests: Sequence[bytes]) -> list[bytes]:
         """The encoded collections a peer asked for, as far as I hold them and it may have them.
@@ -196,17 +160,21 @@ class Pool:
         """
         found = []
         for digest in digests[: self._limits.max_request_digests]:
-            held = self._held.get(digest)
-            if held is not None and self.serve(sender, len(held.collection.data)):
-                found.append(held.collection.data)
+            held = self._shelf.get(digest)
+            if held is not None and self.serve(sender, len(held.data)):
+                found.append(held.data)
         return found
 
     def serve(self, sender: int, size: int) -> bool:
-        """Whether `size` more bytes may go to a peer that asked for them; takes them if so."""
-        allowance = self._allowances.get(sender)
+        """Whether `size` more bytes may go to a peer that asked for them; takes them if so.
+
+        Peers that are no members share one allowance.
+        """
+        asking = sender if self._shelf.has_own_quota(sender) else UNKNOWN_AUTHOR
+        allowance = self._allowances.get(asking)
         if allowance is None:
             allowance = _Allowance(self._limits.max_reply_bytes, self._now)
-            self._allowances[sender] = allowance
+            self._allowances[asking] = allowance
         refill = (self._now - allowance.refilled_ms) * self._limits.reply_bytes_per_ms
         allowance.bytes_left = min(self._limits.max_reply_bytes, allowance.bytes_left + refill)
         allowance.refilled_ms = self._now
@@ -219,7 +187,7 @@ class Pool:
     def on_offer(self, sender: int, digests: Sequence[bytes], now: int) -> None:
         """Fetch what a peer offers and I lack, within the peer's quota."""
         self._now = now
-        full = self._is_over_quota(sender, 0)
+        full = self._shelf.is_over_quota(sender, 0)
         for digest in digests[: self._limits.max_offered]:
             if self.holds(digest):
                 continue
@@ -236,8 +204,8 @@ class Pool:
         if leader == self._me:
             return
         digests = []
-        for digest, held in self._held.items():
-            if held.author != leader:
+        for digest, author in self._shelf:
+            if author != leader:
                 digests.append(digest)
             if len(digests) == self._limits.max_offered:
                 break
@@ -249,7 +217,7 @@ class Pool:
 
         With what is nobody's: after a restart it may be theirs.
         """
-        mine = chain(self._by_author.get(self._me, ()), self._by_author.get(UNKNOWN_AUTHOR, ()))
+        mine = chain(self._shelf.of(self._me), self._shelf.of(UNKNOWN_AUTHOR))
         return tuple(islice(mine, self._limits.max_offered))
 
     # the replica's view
@@ -260,79 +228,70 @@ class Pool:
 
     def holds(self, digest: bytes) -> bool:
         """Whether the collection is held, or was committed within the digest window."""
-        return digest in self._held or digest in self._committed
+        return digest in self._shelf or digest in self._committed
 
     def size(self, digest: bytes) -> int | None:
         """Encoded bytes of a collection; None if it was never held."""
-        held = self._held.get(digest)
-        return len(held.collection.data) if held else self._committed.get(digest)
+        held = self._shelf.get(digest)
+        return len(held.data) if held else self._committed.get(digest)
 
     def author(self, digest: bytes) -> int:
         """The handle of whom a collection came from first, `FOLLOWER` or `UNKNOWN_AUTHOR`."""
-        held = self._held.get(digest)
-        return held.author if held else UNKNOWN_AUTHOR
+        return self._shelf.author(digest)
 
     def get(self, digest: bytes) -> Collection | None:
         """A collection that is held."""
-        held = self._held.get(digest)
-        return held.collection if held else None
+        return self._shelf.get(digest)
 
     def has_work(self) -> bool:
         """Whether something is held and not committed (T4)."""
-        return bool(self._held)
+        return len(self._shelf) > 0
 
     def select(
         self, exclude: Container[bytes], max_count: int, max_bytes: int
     ) -> tuple[bytes, ...]:
         """What a leader orders: oldest first of each author, each author about the same bytes."""
-        queues = {
-            author: filterfalse(exclude.__contains__, digests)
-            for author, digests in self._by_author.items()
-        }
-        order = []
-        for author, queue in queues.items():
-            first = next(queue, None)
-            if first is not None:
-                order.append((0, self._held[first].sequence, author, first))
-        heapify(order)
-        chosen: list[bytes] = []
-        left = max_bytes
-        while order and len(chosen) < max_count:
-            share, _, author, digest = order[0]
-            size = len(self._held[digest].collection.data)
-            following = next(queues[author], None)
-            if size > left or following is None:
-                heappop(order)
-            else:
-                entry = (share + size, self._held[following].sequence, author, following)
-                heapreplace(order, entry)
-            if size <= left:
-                chosen.append(digest)
-                left -= size
-        return tuple(chosen)
+        return self._shelf.select(exclude, max_count, max_bytes)
 
-    def want(self, digests: Iterable[bytes], hints: Sequence[int], now: int) -> None:
-        """Fetch what a block names: ask `hints` first, then the others in turn, until it comes.
+    def need(self, block: Block, now: int) -> int:
+        """Fetch and keep what a block names: how much of that is not here.
 
-        Only the newest `max_wanted` are remembered, so who still needs one says so again.
+        Its author is asked first, then the others in turn, until it comes. Only the newest
+        `max_wanted` are remembered, so who still needs one says so again.
         """
         self._now = now
-        for digest in digests:
-            if not self.holds(digest):
-                self._wants.name(digest, hints, now)
+        missing = 0
+        for digest in block.collections:
+            if self._shelf.is_spared(digest):
+                self._shelf.spare(digest, block.round)
+            elif not self.holds(digest):
+                self._wants.name(digest, block.round, block.author, now)
+                missing += 1
+        return missing
 
-    def on_committed(self, height: int, digests: Sequence[bytes]) -> None:
-        """Drop what is ordered for good; its digests stay known for the digest window."""
+    def on_judged(self, needed: Iterable[Block], refused: Iterable[Block], now: int) -> None:
+        """Blocks that need what they name, and some that need it no more."""
+        for block in needed:
+            self.need(block, now)
+        for block in refused:
+            for digest in block.collections:
+                self._wants.refuse(digest, block.round)
+
+    def on_committed(self, block: Block) -> None:
+        """Drop what is ordered for good, and what is above a quota for the sake of a block that
+        never will be; what was ordered stays known for the digest window."""
+        self._wants.on_committed(block.round)
+        self._order(block.height, block.collections)
+        self._ready.drop += self._shelf.release_spared(block.round)
+
+    def _order(self, height: int, digests: Sequence[bytes]) -> None:
         for digest in digests:
             self._wants.stop(digest)
-            held = self._held.pop(digest, None)
-            if held is None:
+            size = self._shelf.release(digest)
+            if size is None:
                 self._committed.setdefault(digest, None)
-                continue
-            size = len(held.collection.data)
-            self._committed[digest] = size
-            del self._by_author[held.author][digest]
-            self._author_bytes[held.author] -= size
+            else:
+                self._committed[digest] = size
         self._committed_at.append((height, tuple(digests)))
         while self._committed_at[0][0] + self._rules.digest_window_heights <= height:
             for digest in self._committed_at.popleft()[1]:
@@ -357,21 +316,10 @@ class Pool:
         whosever it was.
         """
         mine, self._me = self._me, FOLLOWER if me is None else me
-        self._size = committee_size
-        self._peer_bytes = self._limits.peer_bytes(committee_size)
         self._allowances.clear()
         self._wants.begin_epoch(self._me, committee_size, moved)
-        self._assign({mine: self._me} if me is None else {**moved, mine: self._me})
-
-    def _assign(self, moved: Mapping[int, int]) -> None:
-        """Give what is held to its authors' new handles; what nobody is known for, to nobody."""
-        self._by_author.clear()
-        self._author_bytes.clear()
-        for digest, held in self._held.items():
-            held.author = moved.get(held.author, UNKNOWN_AUTHOR)
-            size = len(held.collection.data)
-            self._by_author.setdefault(held.author, {})[digest] = size
-            self._author_bytes[held.author] += size
+        handles = {mine: self._me} if me is None else {**moved, mine: self._me}
+        self._shelf.begin_epoch(self._me, committee_size, handles)
 
     def add_source(self, peer: int) -> None:
         """A peer outside the committee that has what was ordered."""
@@ -380,12 +328,7 @@ class Pool:
     def forget(self, peer: int) -> None:
         """A peer outside the committee is gone; what it gave stays, in the quota of its like."""
         self._wants.remove_source(peer)
-        self._allowances.pop(peer, None)
-        for digest, size in self._by_author.pop(peer, {}).items():
-            self._held[digest].author = UNKNOWN_AUTHOR
-            self._by_author.setdefault(UNKNOWN_AUTHOR, {})[digest] = size
-            self._author_bytes[UNKNOWN_AUTHOR] += size
-        del self._author_bytes[peer]
+        self._shelf.forget(peer)
 
     # output
 
@@ -413,11 +356,7 @@ class Pool:
     # holding
 
     def _hold(self, collection: Collection, author: int) -> None:
-        digest, size = collection.digest, len(collection.data)
-        self._wants.stop(digest)
-        self._sequence += 1
-        self._held[digest] = _Held(collection, author, self._sequence)
-        self._by_author.setdefault(author, {})[digest] = size
-        self._author_bytes[author] += size
+        self._wants.stop(collection.digest)
+        self._shelf.put(collection, author)
         self._ready.save.append(collection)
-        self._ready.arrived.append(digest)
+        self._ready.arrived.append(collection.digest)

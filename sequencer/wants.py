@@ -1,12 +1,12 @@
 """Collections that are being fetched: whom to ask for each, and when to ask the next.
 
-What a block names is asked for until it comes, of everybody in turn; what a peer offers is asked of
-that peer, a few times.
+What a block names is asked for until it comes, of everybody in turn, or until none of the blocks
+that name it can be ordered any more; what a peer offers is asked of that peer, a few times.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sequencer.limits import PoolLimits
 
@@ -21,6 +21,8 @@ class _Wanted:
     wait_ms: int
     attempt: int = 0
     offered_by: int | None = None
+    rounds: set[int] = field(default_factory=set)
+    """Of the blocks that name it."""
 
 
 class Wants:
@@ -48,13 +50,32 @@ class Wants:
         wanted = self._wanted.get(digest)
         return wanted is not None and wanted.offered_by is None
 
-    def name(self, digest: bytes, hints: Sequence[int], now: int) -> None:
-        """A block names it: ask `hints` first, then the others in turn."""
+    def name(self, digest: bytes, round: int, author: int, now: int) -> None:
+        """The block of a round names it: ask its author first, then the others in turn."""
+        if not self.is_named(digest):
+            self.stop(digest)
+            at = now + self._limits.first_ask_ms
+            self._start(digest, _Wanted(self._in_turn(author), at, self._limits.retry_ms))
+        self._wanted[digest].rounds.add(round)
+
+    def last_named(self, digest: bytes) -> int:
+        """The last round whose block names it; it is named."""
+        return max(self._wanted[digest].rounds)
+
+    def refuse(self, digest: bytes, round: int) -> None:
+        """The block of a round does not need it any more; others may."""
         if self.is_named(digest):
-            return
-        self.stop(digest)
-        at = now + self._limits.first_ask_ms
-        self._start(digest, _Wanted(self._in_turn(hints), at, self._limits.retry_ms))
+            self._keep(digest, {named for named in self._wanted[digest].rounds if named != round})
+
+    def on_committed(self, round: int) -> None:
+        """What is named by older blocks alone is not needed: they are in the log, or never will."""
+        for digest in [known for known in self._wanted if self.is_named(known)]:
+            self._keep(digest, {named for named in self._wanted[digest].rounds if named >= round})
+
+    def _keep(self, digest: bytes, rounds: set[int]) -> None:
+        self._wanted[digest].rounds = rounds
+        if not rounds:
+            self.stop(digest)
 
     def offered(self, digest: bytes, by: int, now: int) -> bool:
         """A peer offers it; False if it has offered too much that has not come."""
@@ -107,15 +128,13 @@ class Wants:
     # who is there
 
     def begin_epoch(self, me: int, committee_size: int, moved: Mapping[int, int]) -> None:
-        """Peers have other handles now; offers are made again by those who have them."""
+        """Peers have other handles now; offers are made again by those who have them, and what the
+        blocks of the last epoch named is here, or not needed."""
         self._me, self._size = me, committee_size
         self._sources = [moved[source] for source in self._sources if source in moved]
         self._offered.clear()
-        self._wanted = {
-            digest: wanted for digest, wanted in self._wanted.items() if wanted.offered_by is None
-        }
-        for wanted in self._wanted.values():
-            wanted.peers, wanted.attempt = self._in_turn(()), 0
+        self._wanted.clear()
+        self.deadline = None
 
     def add_source(self, peer: int) -> None:
         """A peer outside the committee that has what was ordered."""
@@ -134,12 +153,11 @@ class Wants:
             if peer in wanted.peers and peer >= self._size:
                 wanted.peers.remove(peer)
 
-    def _in_turn(self, hints: Sequence[int]) -> list[int]:
+    def _in_turn(self, author: int) -> list[int]:
         start = max(0, self._me)
         members = [(start + step) % self._size for step in range(self._size)]
         others = [member for member in members if member != self._me] + self._sources
-        first = [hint for hint in dict.fromkeys(hints) if hint in others]
-        return first + [other for other in others if other not in first]
+        return sorted(others, key=lambda other: other != author)
 
     def _start(self, digest: bytes, wanted: _Wanted) -> None:
         if len(self._wanted) >= self._limits.max_wanted:

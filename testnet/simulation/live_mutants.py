@@ -6,6 +6,7 @@ _REPLICA = "consensus.replica:Replica"
 _FETCHER = "consensus.fetcher:Fetcher"
 _PACEMAKER = "consensus.pacemaker:Pacemaker"
 _VERIFIER = "consensus.verifier:Verifier"
+_SHELF = "sequencer.shelf:Shelf"
 _POOL = "sequencer.pool:Pool"
 
 _SHORT_REPLIES = (
@@ -30,7 +31,7 @@ LIVE_MUTANTS = (
     Mutant(
         "T4",
         "no timer while there is work",
-        (Edit("sequencer.pool:Pool.has_work", "bool(self._held)", "False"),),
+        (Edit("sequencer.pool:Pool.has_work", "len(self._shelf) > 0", "False"),),
         seeds=(4, 24),
     ),
     Mutant(
@@ -45,7 +46,7 @@ LIVE_MUTANTS = (
         "an orphaned collection is never ordered again",
         (
             Edit(
-                "sequencer.pool:Pool.select",
+                f"{_SHELF}.select",
                 "return tuple(chosen)",
                 "gone = self.__dict__.setdefault('gone', {})\n"
                 "    fresh = [digest for digest in chosen if digest not in gone]\n"
@@ -144,12 +145,29 @@ LIVE_MUTANTS = (
         "a peer's quota of collections is not kept",
         (
             Edit(
-                f"{_POOL}._is_over_quota",
-                "len(self._by_author.get(sender, ())) >= self._limits.max_peer_collections",
+                f"{_SHELF}.is_over_quota",
+                "len(self._by_author.get(author, ())) >= self._limits.max_peer_collections",
                 "False",
             ),
         ),
         "flood",
         seeds=(202, 141),
+    ),
+    Mutant(
+        "Q3",
+        "whatever a block names is held above every quota",
+        (
+            Edit(f"{_POOL}.on_judged", "for block in refused", "for block in ()"),
+            Edit(f"{_POOL}.on_committed", "release_spared(block.round)", "release_spared(0)"),
+        ),
+        "stuffer",
+        seeds=(1, 2, 3),
+    ),
+    Mutant(
+        "Q3",
+        "what dead blocks name is asked for without end",
+        (Edit(f"{_POOL}.on_committed", "self._wants.on_committed(block.round)", "pass"),),
+        "stuffer",
+        seeds=(2, 18),
     ),
 )

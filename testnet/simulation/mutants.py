@@ -64,7 +64,7 @@ SAFETY_MUTANTS = (
             Edit(f"{_SAFETY}._check_vote", "record.high_qc.round < block.qc.round", "False"),
         ),
         "hider",
-        seeds=(2, 6, 8),
+        seeds=(7, 17, 20),
     ),
     Mutant(
         "V4",
@@ -72,8 +72,8 @@ SAFETY_MUTANTS = (
         (
             Edit(
                 f"{_PROPOSALS}.try_vote",
-                "if not self._payload.holds(digest)",
-                "if False",
+                "not all(self._payload.holds(digest) for digest in block.collections)",
+                "False",
             ),
         ),
         "collection to leader only",
@@ -349,7 +349,7 @@ SAFETY_MUTANTS = (
     Mutant(
         "S3",
         "collections are not saved",
-        (Edit("sequencer.node:Node._put", "collected.save", "[]"),),
+        (Edit("sequencer.node:Node._put", "writes, collected", "writes, type(collected)()"),),
         seeds=(0, 1, 2),
     ),
     Mutant(

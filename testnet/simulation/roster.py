@@ -6,7 +6,10 @@ from testnet.simulation import adversaries as liars
 from testnet.simulation.adversaries import Adversary
 from testnet.simulation.hider import Hider
 from testnet.simulation.lying_server import LyingServer
+from testnet.simulation.stuffer import Stuffer
 from testnet.simulation.twins import Twins
+
+STUFFER = "stuffer"
 
 ADVERSARIES: dict[str, Callable[[int], Adversary]] = {
     "amnesia": liars.Amnesiac,
@@ -23,6 +26,7 @@ ADVERSARIES: dict[str, Callable[[int], Adversary]] = {
     "silent leader": liars.SilentLeader,
     "spoiled blocks": liars.SpoiledBlocks,
     "stale certificates": liars.StaleCertificates,
+    STUFFER: Stuffer,
     "twins": Twins,
     "usurper": liars.Usurper,
     "vote withholder": liars.VoteWithholder,

@@ -19,8 +19,9 @@ from testnet.simulation.checkers import Violation
 from testnet.simulation.draws import ClockDraw, FaultDraw, cut_off_at_the_end
 from testnet.simulation.elections import Elections, draw_elections, everybody
 from testnet.simulation.process import shared_decoding
-from testnet.simulation.roster import ADVERSARIES
+from testnet.simulation.roster import ADVERSARIES, STUFFER
 from testnet.simulation.scenario import Action
+from testnet.simulation.stuffer import narrow
 from testnet.simulation.trace import Trace
 from testnet.simulation.twins import Twins
 from testnet.simulation.world import Setup, World
@@ -30,6 +31,8 @@ MAX_ITEMS_OF_A_LIGHT_LOAD = 400
 """Q3, beyond the collections in quotas: usual are a hundred, of a kept flood thousands."""
 MAX_PEER_COLLECTIONS = 12
 """Small enough to be reached: an honest member hands out about as many, a liar more."""
+MAX_SPARED = 100
+"""Held for the sake of a few rounds' blocks alone."""
 FLOODERS = frozenset({"flood", "garbled frames", "mixture"})
 """Whose lies are valid collections, or become ones."""
 NODE_COUNTS = (4, 4, 4, 5, 5, 7, 7, 10)
@@ -127,7 +130,7 @@ def draw_plan(
     if adversary is not None:
         most = max(1, most)
     elif most:
-        adversary = random.choice(sorted(ADVERSARIES))
+        adversary = _draw_adversary(seed, random)
     members = random.sample(range(count), count)
     unseeing = elections.unseeing
     faulty = elections.bearable(members, weights, unseeing)[:most]
@@ -146,7 +149,7 @@ def draw_plan(
         seed=seed,
         nodes=count,
         elections=elections,
-        rules=elections.fitting(_draw_rules(random, adversary in FLOODERS), weights),
+        rules=elections.fitting(_draw_rules(random, adversary), weights),
         weights=weights,
         limits=PoolLimits(max_peer_collections=MAX_PEER_COLLECTIONS),
         skews_ms=tuple(random.randint(-700, 700) if skewed else 0 for _ in range(count)),
@@ -161,6 +164,12 @@ def draw_plan(
         adversary=adversary,
         faulty=tuple(sorted(faulty)),
     )
+
+
+def _draw_adversary(seed: int, random: Random) -> str:
+    drawn = random.choice(sorted(ADVERSARIES.keys() - {STUFFER}))
+    is_stuffer = Random(f"stuffer {seed}").random() < 1 / len(ADVERSARIES)
+    return STUFFER if is_stuffer else drawn
 
 
 def _draw_changing(
@@ -187,7 +196,7 @@ def _draw_weights(random: Random, nodes: int) -> tuple[int, ...]:
     return tuple(weights)
 
 
-def _draw_rules(random: Random, flooded: bool) -> Rules:
+def _draw_rules(random: Random, adversary: str | None) -> Rules:
     """Small blocks only where nobody fills them: junk is ordered like anything else."""
     drawn = Rules(
         base_timeout_ms=random.choice((200, 500, 1_000)),
@@ -201,7 +210,9 @@ def _draw_rules(random: Random, flooded: bool) -> Rules:
         digest_window_heights=random.choice((4, 256)),
         round_window=random.choice((8, 64)),
     )
-    return replace(drawn, max_block_collections=256) if flooded else drawn
+    if adversary == STUFFER:
+        return narrow(drawn)
+    return replace(drawn, max_block_collections=256) if adversary in FLOODERS else drawn
 
 
 def build_world(plan: Plan, trace: Trace | None = None) -> World:
@@ -329,6 +340,7 @@ def _check_memory(plan: Plan, world: World) -> None:
         "_ordered": digests,
         "_committed": digests,
         "_open": limit + world.log.transactions,
+        "_spared": MAX_SPARED,
         "_held": 3 * plan.nodes * MAX_PEER_COLLECTIONS + world.submitted,
     }
     world.check_bounds(limit, others)

@@ -385,7 +385,12 @@ class Seat:
         while True:
             ready = self.save()
             self.notices += ready.notices
-            self.wanted += [digest for digest, _ in ready.want]
+            self.wanted += [
+                digest
+                for block in ready.needed
+                for digest in block.collections
+                if not self.payload.holds(digest)
+            ]
             self.offers += [ready.offer_to] if ready.offer_to is not None else []
             sent += ready.messages
             for block, proof in ready.committed:

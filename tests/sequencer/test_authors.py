@@ -5,12 +5,14 @@ from hashlib import sha256
 
 from consensus.committee import Committee, Member
 from consensus.rules import Rules
+from consensus.types import Block, genesis_qc
 from sequencer.authors import put_collections, recover_collections
 from sequencer.collection import Collection
 from sequencer.ledger import Ledger
 from sequencer.limits import PoolLimits
 from sequencer.peers import Peers
-from sequencer.pool import FOLLOWER, UNKNOWN_AUTHOR, Pool
+from sequencer.pool import Pool
+from sequencer.shelf import FOLLOWER, UNKNOWN_AUTHOR
 from sequencer.store.memory import MemoryStore
 from sequencer.store.seam import WriteBatch
 
@@ -24,6 +26,11 @@ def member(name: str) -> Member:
 
 def collection(number: int) -> Collection:
     return Collection.seal([(901, b"transaction %d" % number)])
+
+
+def naming(digests: Iterable[bytes], round: int = 1) -> Block:
+    names, qc = tuple(digests), genesis_qc(CHAIN)
+    return Block(0, round, round, bytes(32), qc, None, names, b"", 0, 1)
 
 
 class Place:
@@ -50,8 +57,7 @@ class Place:
 
     def save(self) -> None:
         writes = WriteBatch()
-        saved = self.pool.take().save
-        put_collections(writes, saved, self.pool, self.ledger, self.peers)
+        put_collections(writes, self.pool.take(), self.pool, self.ledger, self.peers)
         self.store.save(writes)
 
     def authors(self, items: Iterable[Collection]) -> list[int]:
@@ -108,9 +114,24 @@ def test_a_restart_gives_nobody_a_new_quota() -> None:
 def test_what_was_ordered_before_it_was_saved_waits_for_no_block() -> None:
     place, item = Place(), collection(1)
     place.hear("b", [item])
-    place.pool.on_committed(1, [item.digest])
+    place.pool.on_committed(naming([item.digest]))
     place.save()
     assert place.ledger.unordered_collections() == []
+
+
+def test_what_the_pool_gives_up_goes_from_the_disk() -> None:
+    place, items = Place(limit=1), [collection(number) for number in range(3)]
+    place.pool.need(naming([item.digest for item in items[1:]], round=7), 0)
+    assert place.hear("b", items) == 3
+    place.save()
+    assert len(place.ledger.unordered_collections()) == 3
+    place.pool.on_committed(naming([], round=8))
+    place.pool.need(naming([items[2].digest], round=9), 0)
+    assert place.hear("c", items[2:]) == 1, "it comes again before that is saved"
+    place.save()
+    assert sorted(item.digest for item in place.ledger.unordered_collections()) == sorted(
+        [items[0].digest, items[2].digest]
+    )
 
 
 def test_a_disk_without_authors_is_read_as_nobodys() -> None:

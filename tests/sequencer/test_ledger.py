@@ -261,6 +261,23 @@ def test_collections_wait_until_a_block_orders_them() -> None:
     assert chain.ledger.collection(ZERO_HASH) is None
 
 
+def test_a_collection_that_is_given_up_goes_unless_it_was_ordered_before() -> None:
+    chain = Chain()
+    ordered, waiting = Collection.seal(opaque(1)), Collection.seal(opaque(2))
+    batch = WriteBatch()
+    chain.ledger.apply(batch, chain.block_of([ordered]), None, [ordered])
+    for again in (ordered, waiting):
+        chain.ledger.put_collection(batch, again)
+    chain.store.save(batch)
+    batch = WriteBatch()
+    for given_up in (ordered, waiting):
+        chain.ledger.drop_collection(batch, given_up.digest)
+    chain.store.save(batch)
+    assert chain.ledger.unordered_collections() == []
+    assert chain.ledger.collection_data(ordered.digest) == ordered.data
+    assert chain.ledger.collection_data(waiting.digest) is None
+
+
 def test_a_collection_saved_and_ordered_in_one_batch_does_not_wait() -> None:
     chain = Chain()
     collection = Collection.seal(opaque(1))

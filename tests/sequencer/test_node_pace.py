@@ -55,11 +55,11 @@ def test_a_collection_alone_is_saved_a_little_later_and_not_with_a_sync_of_its_o
 
     place.disk.save = counted  # type: ignore[method-assign]
     pool = place.node.pool
-    before = len(pool._held)
+    before = len(pool._shelf._held)
     for turn in range(8):
         world.submit(turn % SOMEBODY, 1)
         world.run(world.clock.now + 6)
-    arrived = list(pool._held)[before:]
+    arrived = list(pool._shelf._held)[before:]
     assert len(arrived) >= 4
     assert len(saves) <= 2
     world.run(world.clock.now + COLLECTIONS_SAVED_WITHIN_MS + 10)

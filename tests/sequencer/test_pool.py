@@ -1,6 +1,7 @@
 """The pool seals, holds, shares fairly, fetches, and stays within every bound."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
 from time import perf_counter
@@ -9,12 +10,14 @@ import pytest
 
 from consensus.errors import InvalidMessage
 from consensus.rules import Rules
+from consensus.types import Block, genesis_qc
 from sequencer.collection import Collection
 from sequencer.limits import PoolLimits
 from sequencer.pool import Pool, PoolFull
 
 RULES = Rules()
 LIMITS = PoolLimits(seal_ms=5)
+ME = 0
 
 
 def make_pool(
@@ -25,6 +28,14 @@ def make_pool(
 
 def make_collection(name: int, size: int = 100, count: int = 1) -> Collection:
     return Collection.seal([(901, bytes([name, item]) + bytes(size - 2)) for item in range(count)])
+
+
+def naming(
+    digests: Iterable[bytes], author: int = 1, height: int = 1, round: int | None = None
+) -> Block:
+    """A block that orders these collections; its round is its height if it is not given."""
+    names, at = tuple(digests), height if round is None else round
+    return Block(0, at, height, bytes(32), genesis_qc(bytes(32)), None, names, b"", 0, author)
 
 
 # sealing
@@ -93,7 +104,7 @@ def test_submit_refuses_all_or_nothing_when_full_and_takes_more_after_a_commit()
     pool.tick(0)
     (sealed,) = pool.take().broadcast
     assert sealed.count == 3
-    pool.on_committed(1, [sealed.digest])
+    pool.on_committed(naming([sealed.digest], height=1))
     pool.submit([(901, bytes(300))], now=50)
 
 
@@ -146,7 +157,7 @@ def test_commit_frees_the_quota() -> None:
     first, second = make_collection(1), make_collection(2)
     pool.on_collection(1, first.data, 0)
     assert pool.on_collection(1, second.data, 0) is None
-    pool.on_committed(1, [first.digest])
+    pool.on_committed(naming([first.digest], height=1))
     assert pool.on_collection(1, second.data, 0) is not None
 
 
@@ -154,7 +165,7 @@ def test_what_a_block_names_is_held_beyond_the_quota() -> None:
     pool = make_pool(limits=replace(LIMITS, max_peer_collections=1))
     pool.on_collection(1, make_collection(1).data, 0)
     needed, other = make_collection(2), make_collection(3)
-    pool.want([needed.digest], [1], 0)
+    pool.need(naming([needed.digest], author=1), 0)
     assert pool.on_collection(1, other.data, 0) is None
     assert pool.on_collection(1, needed.data, 0) is not None
 
@@ -162,9 +173,67 @@ def test_what_a_block_names_is_held_beyond_the_quota() -> None:
 def test_what_a_block_names_is_held_however_much_there_is() -> None:
     pool = make_pool(limits=replace(LIMITS, max_held_bytes=5_000))
     items = [make_collection(n, 1_000) for n in range(20)]
-    pool.want([item.digest for item in items], [1], 0)
+    pool.need(naming([item.digest for item in items], author=1), 0)
     assert all(pool.on_collection(1, item.data, 0) for item in items)
     assert pool.on_collection(1, make_collection(99).data, 0) is None
+
+
+def test_what_a_dead_block_names_goes_as_far_as_it_is_over_the_quota() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=2))
+    mine, other, stuffed = make_collection(1), make_collection(2), make_collection(3)
+    pool.on_collection(1, mine.data, 0)
+    pool.on_collection(1, other.data, 0)
+    pool.need(naming([stuffed.digest], round=7), 0)
+    assert pool.on_collection(1, stuffed.data, 0) is not None
+    pool.on_committed(naming([], height=1, round=7))
+    assert pool.holds(stuffed.digest), "a block of its round may be the one that names it"
+    pool.on_committed(naming([], height=2, round=8))
+    assert not pool.holds(stuffed.digest)
+    assert pool.holds(mine.digest)
+    assert pool.holds(other.digest)
+    assert pool.take().drop == [stuffed.digest]
+
+
+def test_what_a_later_block_names_as_well_stays() -> None:
+    """A vote says that it is here: it may be ordered."""
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=1))
+    pool.on_collection(1, make_collection(1).data, 0)
+    item = make_collection(2)
+    pool.need(naming([item.digest], round=7), 0)
+    pool.on_collection(1, item.data, 0)
+    pool.need(naming([item.digest], round=9), 0)
+    pool.on_committed(naming([], round=8))
+    assert pool.holds(item.digest)
+    pool.on_committed(naming([item.digest], round=9))
+    pool.on_committed(naming([], round=10))
+    assert pool.take().drop == []
+
+
+def test_what_a_dead_block_names_stays_if_there_is_room_by_then() -> None:
+    pool = make_pool(limits=replace(LIMITS, max_peer_collections=3))
+    ordered, item = [make_collection(n) for n in range(3)], make_collection(3)
+    for other in ordered:
+        pool.on_collection(1, other.data, 0)
+    pool.need(naming([item.digest], round=7), 0)
+    pool.on_collection(1, item.data, 0)
+    pool.on_committed(naming([other.digest for other in ordered], round=8))
+    assert pool.holds(item.digest)
+    assert pool.take().drop == []
+
+
+def test_what_dead_and_refused_blocks_name_is_not_asked_for_any_more() -> None:
+    pool = make_pool()
+    dead, refused, alive = (make_collection(n).digest for n in range(3))
+    refusal = naming([refused, alive], round=6)
+    pool.need(naming([dead], round=5), 0)
+    pool.need(refusal, 0)
+    pool.need(naming([alive], round=7), 0)
+    pool.on_judged((), (refusal,), 0)
+    assert [pool.is_named(digest) for digest in (dead, refused, alive)] == [True, False, True]
+    pool.on_committed(naming([], round=6))
+    assert [pool.is_named(digest) for digest in (dead, refused, alive)] == [False, False, True]
+    pool.begin_epoch(ME, 4, {})
+    assert not pool.is_named(alive)
 
 
 # guests
@@ -217,7 +286,7 @@ def test_full_of_guests_collections_members_are_heard_and_blocks_can_be_voted_fo
     assert pool.on_collection(1, make_collection(1, 1_000).data, 0) is not None
     named = make_numbered(4_000, 1, 1_000)
     assert pool.on_collection(4_000, named.data, 0) is None
-    pool.want([named.digest], (1,), 0)
+    pool.need(naming([named.digest], author=1), 0)
     assert pool.on_collection(4_000, named.data, 0) is not None
     pool.submit([(901, b"mine")], 0)
     pool.tick(0)
@@ -227,7 +296,7 @@ def test_full_of_guests_collections_members_are_heard_and_blocks_can_be_voted_fo
 def test_a_commit_makes_room_for_guests() -> None:
     pool = make_pool(limits=replace(LIMITS, max_peer_collections=4))
     assert flood(pool, 2_000, 9, 100) == 4
-    pool.on_committed(1, pool.select((), 2, 1 << 20))
+    pool.on_committed(naming(pool.select((), 2, 1 << 20), height=1))
     assert flood(pool, 3_000, 9, 100) == 2
 
 
@@ -261,7 +330,7 @@ def test_Ep4_a_member_that_became_a_guest_shares_the_quota_and_loses_nothing() -
 
 def test_offers_of_many_guests_displace_nothing_that_a_block_names() -> None:
     pool, named = make_pool(), make_collection(1).digest
-    pool.want([named], (1,), 0)
+    pool.need(naming([named], author=1), 0)
     for guest in range(2_000, 2_040):
         offered = [sha256(b"%d %d" % (guest, n)).digest() for n in range(LIMITS.max_offered)]
         pool.on_offer(guest, offered, 0)
@@ -272,7 +341,7 @@ def test_offers_of_many_guests_displace_nothing_that_a_block_names() -> None:
 
 def test_of_guests_that_left_nothing_is_remembered() -> None:
     def known(pool: Pool) -> int:
-        return len(pool._by_author) + len(pool._allowances) + len(pool._wants._offered)
+        return len(pool._shelf._by_author) + len(pool._allowances) + len(pool._wants._offered)
 
     pool = make_pool()
     for guest in range(2_000, 2_050):
@@ -281,7 +350,7 @@ def test_of_guests_that_left_nothing_is_remembered() -> None:
         pool.on_collection(guest, make_numbered(guest, 0, 100).data, 0)
         pool.on_request(guest, [digest])
         pool.forget(guest)
-    assert known(pool) == 1
+    assert known(pool) == 2, "what is nobody's, and the allowance of all guests"
 
 
 # committing
@@ -291,14 +360,14 @@ def test_committed_collection_is_gone_but_known_for_the_digest_window() -> None:
     pool = make_pool(rules=replace(RULES, digest_window_heights=3))
     item = make_collection(1)
     pool.on_collection(1, item.data, 0)
-    pool.on_committed(1, [item.digest])
+    pool.on_committed(naming([item.digest], height=1))
     assert (pool.get(item.digest), pool.has_work()) == (None, False)
     assert pool.size(item.digest) == len(item.data)
     assert pool.on_collection(2, item.data, 0) is None
-    pool.on_committed(2, [])
-    pool.on_committed(3, [])
+    pool.on_committed(naming([], height=2))
+    pool.on_committed(naming([], height=3))
     assert pool.holds(item.digest)
-    pool.on_committed(4, [])
+    pool.on_committed(naming([], height=4))
     assert not pool.holds(item.digest)
 
 
@@ -384,7 +453,7 @@ def requests_at(pool: Pool, now: int) -> list[tuple[int, tuple[bytes, ...]]]:
 
 def test_missing_collection_is_asked_of_the_hint_then_of_the_others_in_turn() -> None:
     pool, digest = make_pool(me=1), make_collection(1).digest
-    pool.want([digest], [3], now=0)
+    pool.need(naming([digest], author=3), 0)
     assert requests_at(pool, 0) == []
     asked, now = [], 0
     for _ in range(7):
@@ -399,7 +468,7 @@ def test_missing_collection_is_asked_of_the_hint_then_of_the_others_in_turn() ->
 
 def test_waiting_for_an_answer_grows_to_its_cap_and_never_ends() -> None:
     pool = make_pool()
-    pool.want([make_collection(1).digest], [], now=0)
+    pool.need(naming([make_collection(1).digest], author=ME), 0)
     gaps, now = [], 0
     for _ in range(40):
         assert pool.deadline is not None
@@ -413,7 +482,7 @@ def test_waiting_for_an_answer_grows_to_its_cap_and_never_ends() -> None:
 
 def test_collection_that_comes_by_itself_is_not_asked_for() -> None:
     pool, item = make_pool(), make_collection(1)
-    pool.want([item.digest], [1], now=0)
+    pool.need(naming([item.digest], author=1), 0)
     pool.on_collection(2, item.data, now=5)
     assert pool.deadline is None
     assert requests_at(pool, 10_000) == []
@@ -422,14 +491,14 @@ def test_collection_that_comes_by_itself_is_not_asked_for() -> None:
 def test_what_is_held_or_committed_is_not_wanted() -> None:
     pool, held, done = make_pool(), make_collection(1), make_collection(2)
     pool.on_collection(1, held.data, 0)
-    pool.on_committed(1, [done.digest])
-    pool.want([held.digest, done.digest], [1], 0)
+    pool.on_committed(naming([done.digest], height=1))
+    pool.need(naming([held.digest, done.digest], author=1), 0)
     assert pool.deadline is None
 
 
 def test_digests_asked_of_one_peer_share_bounded_requests() -> None:
     pool = make_pool(limits=replace(LIMITS, max_request_digests=4))
-    pool.want([make_collection(n).digest for n in range(10)], [2], now=0)
+    pool.need(naming([make_collection(n).digest for n in range(10)], author=2), 0)
     assert [(peer, len(digests)) for peer, digests in requests_at(pool, 100)] == [
         (2, 4),
         (2, 4),
@@ -440,7 +509,7 @@ def test_digests_asked_of_one_peer_share_bounded_requests() -> None:
 def test_wanted_digests_are_bounded_and_the_newest_win() -> None:
     pool = make_pool(limits=replace(LIMITS, max_wanted=3))
     digests = [make_collection(n).digest for n in range(5)]
-    pool.want(digests, [2], now=0)
+    pool.need(naming(digests, author=2), 0)
     assert requests_at(pool, 100) == [(2, tuple(digests[2:]))]
     assert pool.dropped["wanted over limit"] == 2
 
@@ -476,7 +545,7 @@ def test_offer_names_what_is_not_ordered_and_not_the_leaders_own() -> None:
     pool.offer_to(3)
     pool.offer_to(0)
     assert pool.take().offers == [(3, (mine.digest,))]
-    pool.on_committed(1, [mine.digest, theirs.digest])
+    pool.on_committed(naming([mine.digest, theirs.digest], height=1))
     pool.offer_to(3)
     assert pool.take().offers == []
 
@@ -491,7 +560,7 @@ def test_offered_collection_is_fetched_from_who_offered_it() -> None:
 
 def test_what_a_dead_block_named_is_fetched_from_a_guest_that_offers_it() -> None:
     pool, item = make_pool(me=0), make_collection(1)
-    pool.want([item.digest], (3,), now=0)
+    pool.need(naming([item.digest], author=3), 0)
     pool.tick(10_000)
     pool.take()
     pool.on_offer(2_000, [item.digest], now=10_001)
@@ -532,7 +601,7 @@ def test_offered_collection_is_still_within_the_quota_until_a_block_names_it() -
     pool.on_offer(2, [item.digest], now=0)
     pool.on_collection(2, make_collection(2).data, now=0)
     assert pool.on_collection(2, item.data, now=0) is None
-    pool.want([item.digest], [2], now=0)
+    pool.need(naming([item.digest], author=2), 0)
     assert pool.on_collection(2, item.data, now=0) is not None
 
 
@@ -587,28 +656,28 @@ def test_Ep4_what_a_departed_member_gave_can_still_be_ordered() -> None:
     pool.on_collection(1, stays.data, now=0)
     pool.begin_epoch(0, 3, {0: 0, 1: 2})
     assert set(pool.select((), 10, 1 << 20)) == {gone.digest, stays.digest}
-    pool.on_committed(1, [gone.digest, stays.digest])
+    pool.on_committed(naming([gone.digest, stays.digest], height=1))
     assert not pool.has_work()
 
 
-def test_Ep4_what_was_wanted_is_asked_of_the_new_members_and_offers_lapse() -> None:
+def test_Ep4_what_was_wanted_is_here_by_then_or_not_needed_and_offers_lapse() -> None:
     pool = make_pool(me=0)
-    named, offered = make_collection(1).digest, make_collection(2).digest
-    pool.want([named], (3,), now=0)
-    pool.on_offer(2, [offered], now=0)
+    pool.need(naming([make_collection(1).digest], author=3), 0)
+    pool.on_offer(2, [make_collection(2).digest], now=0)
     pool.take()
     pool.begin_epoch(4, 5, {0: 4})
-    pool.add_source(2_000)
-    asked = set()
     for now in range(0, 30_000, 100):
         pool.tick(now)
-        for peer, digests in pool.take().requests:
-            assert digests == (named,)
-            asked.add(peer)
-    assert asked == {0, 1, 2, 3, 2_000}
-    pool.want([offered], (), now=30_000)
-    pool.tick(40_000)
-    assert pool.is_named(offered)
+    assert pool.take().requests == []
+    named = make_collection(3).digest
+    pool.add_source(2_000)
+    pool.need(naming([named], author=1), 30_000)
+    asked = []
+    for now in range(30_000, 60_000, 100):
+        pool.tick(now)
+        asked += [peer for peer, digests in pool.take().requests if digests == (named,)]
+    assert asked[0] == 1
+    assert set(asked) == {0, 1, 2, 3, 2_000}
 
 
 def test_a_guest_that_left_is_asked_no_more_and_its_collections_stay() -> None:
@@ -618,7 +687,7 @@ def test_a_guest_that_left_is_asked_no_more_and_its_collections_stay() -> None:
     pool.on_collection(2_000, given.data, now=0)
     pool.forget(2_000)
     pool.forget(2_000)
-    pool.want([make_collection(2).digest], (), now=0)
+    pool.need(naming([make_collection(2).digest], author=ME), 0)
     asked = set()
     for now in range(0, 20_000, 100):
         pool.tick(now)
@@ -633,12 +702,12 @@ def test_a_follower_offers_its_clients_collections_and_not_what_it_fetched() -> 
     pool.tick(0)
     (mine,) = pool.take().broadcast
     fetched, saved = make_collection(1), make_collection(2)
-    pool.want([fetched.digest], (0,), now=0)
+    pool.need(naming([fetched.digest], author=0), 0)
     pool.on_collection(0, fetched.data, now=0)
     assert pool.own() == (mine.digest,)
     pool.recover([saved])
     assert pool.own() == (mine.digest, saved.digest)
-    pool.on_committed(1, [mine.digest, saved.digest])
+    pool.on_committed(naming([mine.digest, saved.digest], height=1))
     assert pool.own() == ()
 
 
