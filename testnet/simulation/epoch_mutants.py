@@ -18,7 +18,7 @@ _SEEDS = {
     "who is behind is not answered": (1, 2),
     "votes of any epoch count": (1, 4),
     "a guest speaks with a member's number": (0, 2),
-    "who has left keeps its number": (25, 54),
+    "who has left keeps its number": (35, 65, 75),
 }
 """Seeds that are known to show a mutant that not every seed shows."""
 
