@@ -23,7 +23,8 @@ from consensus.messages import (
     Vote,
 )
 from consensus.rules import Rules
-from consensus.types import Block, CommitProof
+from consensus.server import MAX_BLOCKS_PER_PERIOD
+from consensus.types import MAX_MEMBERS, Block, CommitProof
 from tests.consensus.harness import (
     BASE,
     GENESIS,
@@ -932,6 +933,17 @@ def test_Q3_requests_beyond_a_members_allowance_are_dropped() -> None:
     assert only(SyncReply, seat.hear(2, SyncRequest(1))), "another member is served"
     seat.wait(BASE)
     assert only(SyncReply, seat.hear(1, SyncRequest(1))), "and this one again after a while"
+
+
+def test_Q3_all_guests_together_have_the_allowance_of_one_member() -> None:
+    seat = Seat(FOUR, disk=disk_with(FOUR.chain(*range(1, 300))))
+    served = 0
+    for guest in range(MAX_MEMBERS, MAX_MEMBERS + 100):
+        for reply in only(SyncReply, seat.hear(guest, SyncRequest(1))):
+            assert isinstance(reply, SyncReply)
+            served += len(reply.blocks)
+    assert 0 < served <= MAX_BLOCKS_PER_PERIOD
+    assert only(SyncReply, seat.hear(2, SyncRequest(1))), "and a member has its own"
 
 
 def test_Q3_replies_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -535,6 +535,14 @@ def test_answers_to_one_peer_are_bounded_in_number_and_rate() -> None:
     assert len(pool.on_request(2, digests)) == 2
 
 
+def test_answers_to_all_guests_together_are_bounded_as_those_to_a_member() -> None:
+    pool, item = make_pool(limits=replace(LIMITS, max_reply_bytes=500)), make_collection(1)
+    pool.on_collection(1, item.data, 0)
+    answered = [len(pool.on_request(guest, [item.digest])) for guest in range(1_024, 1_044)]
+    assert sum(answered) == 4
+    assert pool.on_request(2, [item.digest]), "and a member has its own"
+
+
 # offers
 
 
