@@ -1,12 +1,13 @@
 """A running node as its RPC sees it: submit, look, wait. Implements `sequencer.service`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from consensus.epochs import EpochChange
 from consensus.interface import Instant
 from consensus.types import members_of
+from net.transport import PeerId
 from sequencer import __version__
 from sequencer.collection import transaction_id
 from sequencer.config import NodeConfig
@@ -62,6 +63,8 @@ class RunningNode:
         self.registered = NOT_REGISTERED
         """What the registry has of this node's operator."""
         self.network_statistics: Callable[[], dict[str, int]] = dict
+        self.other_chains: Mapping[PeerId, str] = {}
+        """Peers that should be of this chain and are of another one (see `net.libp2p.chain`)."""
 
     # ------------------------------------------------------------------ transactions
 
@@ -133,6 +136,7 @@ class RunningNode:
             "peers_up": len(node.peers.other_members) - len(self._missing()),
             "peers": len(node.peers.other_members),
             "guests": len(self._peers_up() - set(node.peers.members)),
+            "of_another_chain": self._of_another_chain(),
             "ready": ready,
             "reason": reason,
             "safe_height": self.safe_height(),
@@ -195,6 +199,16 @@ class RunningNode:
             self.name_of(index) for index in peers.other_members if peers.members[index] not in up
         ]
 
+    def _of_another_chain(self) -> list[str]:
+        return [self.name_of_peer(peer) for peer in self.other_chains]
+
+    def _with_other_chains(self, reason: str) -> str:
+        """A reason, and who is there and of another chain."""
+        strangers = ", ".join(self._of_another_chain())
+        if not strangers:
+            return reason
+        return f"{reason}; of another chain, with another genesis: {strangers}"
+
     def name_of(self, member: int) -> str:
         """What a member of this epoch is called."""
         return self.genesis.name_of(self.node.committee.members[member].identity)
@@ -218,7 +232,8 @@ class RunningNode:
             return self._follows(len(reachable))
         if not committee.is_quorum(reachable):
             others = len(reachable) - 1
-            return False, f"connected to {others} of {committee.size - 1} other members"
+            missing = f"connected to {others} of {committee.size - 1} other members"
+            return False, self._with_other_chains(missing)
         patience_s = STALLED_AFTER_BASE_TIMEOUTS * self.genesis.rules.base_timeout_ms / 1000
         if self.node.pool.has_work() and time.monotonic() - self._grown_at > patience_s:
             return False, f"there is work, but no new height for {patience_s:.0f} s; see seq_why"
@@ -235,7 +250,7 @@ class RunningNode:
     def _follows(self, reachable: int) -> tuple[bool, str]:
         """Whether a follower hears anybody."""
         if not self._peers_up():
-            return False, "a follower that is connected to nobody"
+            return False, self._with_other_chains("a follower that is connected to nobody")
         return True, f"follows the committee through {reachable} of its members"
 
     def committee(self) -> dict[str, Any]:

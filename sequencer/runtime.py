@@ -147,7 +147,7 @@ class Runtime:
             peer: (host, port) for host, port, peer in map(parse_multiaddr, genesis.addresses)
         }
         self._addresses |= config.network.peer_addresses
-        self._mesh = Mesh(keys.identity_seed, config.network.address, {})
+        self._mesh = Mesh(keys.identity_seed, config.network.address, {}, chain_id=genesis.chain_id)
         self._mesh.on_own_identity = self._on_own_identity
         self._observer = Observer()
         self._stopping = asyncio.Event()
@@ -193,6 +193,7 @@ class Runtime:
             settling.wake = self._wake
         self._retain(settling)
         running.network_statistics = self._mesh.statistics
+        running.other_chains = self._mesh.other_chains
         self._node.on_applied = running.on_applied
         self._node.on_notice = self._observer.notice
         self._node.on_invalid = self._on_invalid

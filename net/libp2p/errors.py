@@ -18,6 +18,7 @@ class Reason(StrEnum):
     TOO_MANY_GUESTS = "too_many_guests"
     OWN_IDENTITY = "own_identity"
     MYSELF = "myself"
+    OTHER_CHAIN = "other_chain"
     BAD_RECORD = "bad_record"
     YAMUX_VERSION = "yamux_version"
     YAMUX_TYPE = "yamux_type"

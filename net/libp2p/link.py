@@ -10,18 +10,18 @@ import asyncio
 from collections import Counter
 
 from net.libp2p import multistream
+from net.libp2p.chain import Chain
 from net.libp2p.connection import PRIORITY_BULK, PRIORITY_CONTROL, Connection
 from net.libp2p.errors import PeerError, Reason
 from net.libp2p.framing import PREFIX_BYTES, FrameReader
 from net.libp2p.inbox import Box, Inbox
 from net.libp2p.options import MeshOptions
+from net.libp2p.protocols import identify
 from net.libp2p.stream import Stream
 from net.transport import Channel, Frame, PeerDown, PeerUp
 
-CHANNEL_PROTOCOLS = {
-    Channel.CONTROL: "/dsequencer/1/control",
-    Channel.BULK: "/dsequencer/1/bulk",
-}
+_PARTING_S = 1.0
+"""A peer of another chain has so long to find that out as well; then both know why it ends."""
 _PRIORITIES = {Channel.CONTROL: PRIORITY_CONTROL, Channel.BULK: PRIORITY_BULK}
 
 
@@ -35,6 +35,7 @@ class Link:
         inbox: Inbox,
         options: MeshOptions,
         counters: Counter[str],
+        chain: Chain,
     ) -> None:
         self.connection = connection
         self.peer = connection.peer
@@ -48,6 +49,7 @@ class Link:
         self._mailbox = inbox.open(self.peer, is_guest)
         self._options = options
         self._counters = counters
+        self._chain = chain
         self._senders: dict[Channel, Stream] = {}
         self._receivers: dict[Channel, _Receiver] = {}
 
@@ -61,13 +63,37 @@ class Link:
         streams = {
             channel: self.connection.open_stream(_PRIORITIES[channel]) for channel in Channel
         }
+        other = None
         try:
             async with asyncio.timeout(self._options.handshake_timeout_s):
                 for channel, stream in streams.items():
-                    if not await multistream.propose(stream, CHANNEL_PROTOCOLS[channel]):
-                        return  # a foreign libp2p peer: it may ping and identify us
+                    if not await multistream.propose(stream, self._chain.protocols[channel]):
+                        other = await self._other_chain()
+                        break
+                else:
+                    self._begin(streams)
         except TimeoutError:
             raise PeerError(Reason.HANDSHAKE_TIMEOUT, "channels were not agreed to") from None
+        if other is not None:
+            await asyncio.sleep(_PARTING_S)
+            raise PeerError(Reason.OTHER_CHAIN, f"{other}..: its genesis differs")
+
+    async def _other_chain(self) -> str | None:
+        """The chain of a peer that refused a channel; None for a foreign libp2p peer.
+
+        Such a one stays: it may ping and identify us.
+        """
+        try:
+            other = self._chain.told_by((await identify(self.connection)).protocols)
+        except PeerError:
+            return None
+        if other is not None and not self.is_guest:
+            self._chain.note(self.peer, other)
+        return other
+
+    def _begin(self, streams: dict[Channel, Stream]) -> None:
+        """The peer has agreed to both channels."""
+        self._chain.others.pop(self.peer, None)
         self._senders = streams
         for stream in streams.values():
             stream.on_gone = self._lose_channel

@@ -28,6 +28,7 @@ from collections.abc import (
 from functools import partial
 from typing import Any, TypeVar
 
+from net.libp2p.chain import Chain
 from net.libp2p.connection import Connection, ProtocolHandler
 from net.libp2p.dialing import Address, connect
 from net.libp2p.errors import PeerError, Reason, StreamEnded
@@ -41,7 +42,7 @@ from net.libp2p.handshake import (
 )
 from net.libp2p.identity import Identity
 from net.libp2p.inbox import MAX_TURN_EVENTS, Inbox
-from net.libp2p.link import CHANNEL_PROTOCOLS, Link
+from net.libp2p.link import Link
 from net.libp2p.noise import Noise, SecureChannel
 from net.libp2p.options import MeshOptions
 from net.libp2p.protocols import (
@@ -72,6 +73,7 @@ class Mesh:
         listen: Address,
         peers: Mapping[PeerId, Address | None],
         options: MeshOptions = MeshOptions(),  # noqa: B008  (frozen)
+        chain_id: bytes = b"",
     ) -> None:
         self._identity = Identity.from_seed(identity_seed)
         self._listen = listen
@@ -92,7 +94,9 @@ class Mesh:
             PING: serve_ping,
             IDENTIFY: self._identify.serve,
         }
-        for channel, protocol in CHANNEL_PROTOCOLS.items():
+        self._chain = Chain(chain_id)
+        self.other_chains: Mapping[PeerId, str] = self._chain.others
+        for channel, protocol in self._chain.protocols.items():
             self._handlers[protocol] = partial(self._serve_channel, channel)
         self._identify.protocols = tuple(self._handlers)
 
@@ -272,6 +276,8 @@ class Mesh:
             if link is not None and link.was_up:
                 wait = options.redial_first_s
                 pause = max(patience, pause)
+            elif peer in self.other_chains:
+                wait = options.redial_unwelcome_cap_s
             else:
                 cap = options.redial_unwelcome_cap_s if raw.was_connected else options.redial_cap_s
                 wait = min(wait * options.redial_factor, cap)
@@ -377,7 +383,7 @@ class Mesh:
         if is_guest:
             self._limit_guests(self._options.max_guests - 1)
         connection = Connection(upgraded, is_dialer, self._handlers, self._options)
-        link = Link(connection, is_guest, self._inbox, self._options, self._counters)
+        link = Link(connection, is_guest, self._inbox, self._options, self._counters, self._chain)
         self._links[peer] = link
         connection.on_closed = partial(self._on_closed, link)
         connection.start()

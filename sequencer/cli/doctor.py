@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -177,7 +178,7 @@ def _check_port(subject: str, address: tuple[str, int]) -> Finding:
 
 
 def _check_peers(genesis: "Genesis", directory: Path) -> Iterator[Finding]:
-    """Whether the other members' addresses answer at all."""
+    """Whether the other members' addresses answer, and as nodes of this chain."""
     from sequencer.config import ConfigError
     from sequencer.keys import show_keys
 
@@ -185,10 +186,56 @@ def _check_peers(genesis: "Genesis", directory: Path) -> Iterator[Finding]:
         me = show_keys(directory)["identity"]
     except ConfigError:
         me = ""
+    answering: dict[str, str] = {}
     for index, member in enumerate(genesis.committee.members):
         if member.identity.hex() != me:
-            name, address = genesis.names[index], genesis.address_of(index)
-            yield _check_peer(name, str(address))
+            name, address = genesis.names[index], str(genesis.address_of(index))
+            finding = _check_peer(name, address)
+            if finding.state == GOOD:
+                answering[name] = address
+            else:
+                yield finding
+    if answering:
+        yield from asyncio.run(_check_chains(genesis.chain_id, answering))
+
+
+async def _check_chains(chain_id: bytes, answering: dict[str, str]) -> list[Finding]:
+    """Whether those who answer at their multiaddrs, by name, are linked to a node of this chain.
+
+    They see a guest, with a key that is made up for it.
+    """
+    from net.libp2p.identity import parse_multiaddr
+    from net.libp2p.mesh import Mesh
+    from net.libp2p.options import MeshOptions
+
+    peers = {name: parse_multiaddr(address) for name, address in answering.items()}
+    mesh = Mesh(
+        os.urandom(32), ("127.0.0.1", 0), {}, MeshOptions(dial_patience_s=0.0), chain_id=chain_id
+    )
+    try:
+        await mesh.start()
+        mesh.set_peers({peer: (host, port) for host, port, peer in peers.values()})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while len(mesh.peers_up) + len(mesh.other_chains) < len(peers):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        up, others = mesh.peers_up, dict(mesh.other_chains)
+    finally:
+        await mesh.aclose()
+    return [
+        _of_chain(name, answering[name], peer in up, others.get(peer))
+        for name, (_, _, peer) in peers.items()
+    ]
+
+
+def _of_chain(name: str, address: str, linked: bool, other: str | None) -> Finding:
+    if linked:
+        return Finding("peer", GOOD, f"{name} answers at {address}")
+    if other is not None:
+        sentence = f"{name} at {address} is of another chain, {other}..: its genesis differs"
+        return Finding("peer", BAD, f"{sentence}; compare genesis.json with the other operators")
+    sentence = f"{name} answers at {address}, but not as its node: wrong program, or too busy"
+    return Finding("peer", WARNING, sentence)
 
 
 def _check_peer(name: str, address: str) -> Finding:

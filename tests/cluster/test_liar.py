@@ -56,7 +56,8 @@ async def test_a_flood_of_lies_costs_the_liar_its_place_and_stops_nobody(tmp_pat
     async with launch(plan, Progress(Console(quiet=True))) as testnet, asyncio.timeout(WAIT_S):
         testnet.cluster.nodes[LIAR].kill()
         address = "127.0.0.1", testnet.specs[LIAR].peer_port
-        mesh = Mesh(member_keys(SEED, LIAR).identity_seed, address, {})
+        chain_id = testnet.genesis.chain_id
+        mesh = Mesh(member_keys(SEED, LIAR).identity_seed, address, {}, chain_id=chain_id)
         await mesh.start()  # the others dial it
         flooding = asyncio.create_task(flood(mesh))
         try:

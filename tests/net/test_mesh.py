@@ -116,6 +116,28 @@ async def test_ping_and_identify_answer() -> None:
             await one.ping(STRANGER.peer_id)
 
 
+async def test_a_node_of_another_chain_is_refused_by_both_sides_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours, theirs = bytes([1]) * 32, bytes([2]) * 32
+    chains = dict.fromkeys(identities(3), ours) | {identities(3)[1]: theirs}
+    meshes = [Mesh(each.seed, LOOPBACK, {}, QUICK, chain) for each, chain in chains.items()]
+    for mesh in meshes:
+        await mesh.start()
+    introduce(meshes)
+    first, other, last = meshes
+    await until(lambda: first.other_chains and last.other_chains and len(other.other_chains) == 2)
+    assert first.other_chains == last.other_chains == {other.local_peer: "02" * 8}
+    assert other.other_chains == dict.fromkeys((first.local_peer, last.local_peer), "01" * 8)
+    await until(lambda: first.peers_up == {last.local_peer})
+    assert f"{other.local_peer} is of another chain, {'02' * 8}..: its genesis" in caplog.text
+    names = ("closed_other_chain", "closed_hung_up")
+    await until(lambda: any(other.statistics().get(name) for name in names))
+    assert not other.peers_up
+    for mesh in meshes:
+        await mesh.aclose()
+
+
 async def test_many_pings_leave_no_stream_behind() -> None:
     async with mesh_of(2) as [one, other]:
         for _ in range(QUICK.streams + 10):
