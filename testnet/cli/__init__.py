@@ -1,15 +1,18 @@
 """`testnet`: clusters on this machine.  Exit codes: 0 done, 1 failed (a sentence on standard
-error says what), 2 wrong usage, 130 interrupted by SIGINT, 143 by SIGTERM.
+error says what), 2 wrong usage, 130 interrupted by SIGINT, 143 by SIGTERM, 129 by SIGHUP.
 """
 
-import signal
+import errno
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
-from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
+from sequencer.config import ConfigError
+from testnet import interrupts
 from testnet.errors import TestnetError
 
 COMMANDS: Final = {
@@ -39,6 +42,9 @@ COMMANDS: Final = {
 }
 """Command to the module that has it: only the one that is asked for is imported."""
 
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What writing fails with, without a file's name, where the disk or a limit is full."""
+
 
 class _LazyGroup(click.Group):
     """Imports a command when it is used."""
@@ -57,10 +63,13 @@ class _LazyGroup(click.Group):
         """Run a command; a file that cannot be read or written is one sentence, no traceback."""
         try:
             return super().invoke(ctx)
+        except ConfigError as error:
+            raise TestnetError(str(error)) from None
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno not in NO_ROOM:
                 raise
-            raise TestnetError(f"{error.filename}: {error.strerror}") from None
+            where = "" if error.filename is None else f"{error.filename}: "
+            raise TestnetError(f"{where}{error.strerror}") from None
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,35 +87,37 @@ def commands() -> None:
     """
 
 
-class _Terminated:
-    """Handles SIGTERM like the SIGINT of a Ctrl-C, so that nothing is left behind.
-
-    It does what SIGINT would do at that moment; asyncio, for one, then ends its tasks in order.
-    """
-
-    def __init__(self) -> None:
-        self.exit_code = 128 + signal.SIGINT
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.exit_code = 128 + number
-        interrupt = signal.getsignal(signal.SIGINT)
-        if not callable(interrupt):  # ignored, as for what a script starts in the background
-            raise KeyboardInterrupt
-        interrupt(signal.SIGINT, frame)
-
-
 def main(arguments: list[str] | None = None) -> Any:
     """The entry point of `testnet`."""
-    terminated = _Terminated()
-    signal.signal(signal.SIGTERM, terminated)
+    interrupts.raise_interrupted()
     try:
-        return commands.main(args=arguments, prog_name="testnet", standalone_mode=False)
+        result = commands.main(args=arguments, prog_name="testnet", standalone_mode=False)
+        sys.stdout.flush()
+        return result
+    except SystemExit as ended:
+        _leave(ended.code if isinstance(ended.code, int) else 1)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except TestnetError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except (click.Abort, KeyboardInterrupt):
+        _leave(1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        _leave(1)
+    except (click.Abort, KeyboardInterrupt) as error:
         print("interrupted", file=sys.stderr)
-        sys.exit(terminated.exit_code)
+        interrupted = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        _leave(getattr(interrupted, "exit_code", 130))
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End at once: a thread of web3's may wait for ever for what was given up, and Python's own
+    way out, which hears signals again, would wait for it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(exit_code)

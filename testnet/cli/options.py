@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from sequencer.settlement.blobs import CALLDATA, DATA_MODES
+from testnet.errors import TestnetError
 from testnet.workload import MAX_TRANSACTION_BYTES, MIN_TRANSACTION_BYTES
 
 NODE_COUNTS = ("4", "7", "10")
@@ -148,6 +149,14 @@ def check_writable(path: Path | None) -> None:
         raise click.UsageError(f"{path} cannot be written: {error.strerror}") from None
     if is_new:
         path.unlink()
+
+
+def save(path: Path, text: str) -> None:
+    """Write a file.  TestnetError, which names it, where that fails."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise TestnetError(f"{path}: {error.strerror}") from None
 
 
 json_file = click.option(

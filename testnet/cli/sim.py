@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from testnet import interrupts
 from testnet.cli import options
 from testnet.errors import TestnetError
 
@@ -100,7 +101,7 @@ def sim_command(
     The seed draws how many nodes there are, who of them lies and how, what the network, the disks
     and the clocks do, and in some runs how the committee changes. Checkers outside the nodes watch
     every message. The same seed is the same run. Exit code 1 if a rule was broken; the seed repeats
-    it. SIGINT and SIGTERM end it with a summary of what was covered.
+    it. SIGINT and SIGTERM end it with a summary of what was covered; nothing is shrunk then.
 
     \b
     Example:  testnet sim --seeds 0-999
@@ -127,13 +128,15 @@ def sim_command(
     terms = Terms(nodes, int(duration * 1_000), adversary, epochs)
     wanted = len(seeds) if minutes is None else None
     campaign = run_campaign(seeds, terms, jobs, minutes, _Progress(wanted))
+    if campaign.stopped_by is not None:
+        interrupts.be_deaf()
     _report(campaign)
-    if shrink:
+    if shrink and campaign.stopped_by is None:
         for outcome in campaign.broken:
             _print_shrunk(draw(outcome.seed), outcome)
     if json_file is not None:
         described = [_described(outcome) for outcome in campaign.outcomes]
-        json_file.write_text(json.dumps(described, indent=2))
+        options.save(json_file, json.dumps(described, indent=2))
     if campaign.broken:
         count = len(campaign.outcomes)
         raise TestnetError(f"{len(campaign.broken)} of {count} seeds broke a rule")
@@ -162,10 +165,15 @@ class _Progress:
             console.print(f"{done}, up to seed {outcome.seed}", highlight=False)
 
 
+def print_stopped(number: int | None) -> None:
+    """Say which signal ended it early, if one did."""
+    if number is not None:
+        print(f"stopped early by {signal.Signals(number).name}")
+
+
 def _report(campaign: "Campaign") -> None:
     outcomes, elapsed_s = campaign.outcomes, campaign.elapsed_s
-    if campaign.stopped_by is not None:
-        print(f"stopped early by {signal.Signals(campaign.stopped_by).name}")
+    print_stopped(campaign.stopped_by)
     if not outcomes:
         print("no seed was finished")
         return

@@ -2,12 +2,17 @@
 
 import os
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from testnet.cli.sim import Seeds, check_trace
+from testnet import interrupts
+from testnet.cli.sim import Seeds, check_trace, print_stopped
 from testnet.errors import TestnetError
+
+if TYPE_CHECKING:
+    from testnet.simulation.settlement import Outcome
 
 
 @click.command("sim-l1")
@@ -33,13 +38,12 @@ def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
     The seed draws crashes of nodes and posters, committees that change, and an L1 that stalls,
     reorganises, becomes expensive, loses requests and answers. Then all heals: every committed
     entry has to become final on the L1, once, and the log derived from the L1 has to be the
-    committed one. Exit code 1 if a seed broke a rule.
+    committed one. Exit code 1 if a seed broke a rule. SIGINT and SIGTERM end it with a summary.
 
     \b
     Example:  testnet sim-l1 --seeds 0-199
     """
-    from concurrent.futures import ProcessPoolExecutor
-
+    from testnet.simulation.campaign import run_all
     from testnet.simulation.settlement import Outcome, run_seed
 
     if trace:
@@ -47,13 +51,27 @@ def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
         _print_trace(seeds.start)
         return
     outcomes: list[Outcome] = []
-    console = Console(stderr=True)
-    with ProcessPoolExecutor(jobs, initializer=_silence) as pool, console.status("") as status:
-        for outcome in pool.map(run_seed, seeds, chunksize=1):
+    with Console(stderr=True).status("") as status:
+
+        def take(outcome: Outcome) -> None:
             outcomes.append(outcome)
             status.update(f"{len(outcomes):,} of {len(seeds):,} seeds")
             if outcome.violation is not None:
                 print(f"seed {outcome.seed} broke {': '.join(outcome.violation)}")
+
+        stopped_by = run_all(run_seed, seeds, jobs, take)
+        if stopped_by is not None:
+            interrupts.be_deaf()
+    print_stopped(stopped_by)
+    _report(outcomes)
+    broken = sum(outcome.violation is not None for outcome in outcomes)
+    if broken:
+        raise TestnetError(f"{broken} of {len(outcomes)} seeds broke a rule")
+    if stopped_by is not None:
+        raise SystemExit(128 + stopped_by)
+
+
+def _report(outcomes: "list[Outcome]") -> None:
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     print(
         f"{len(outcomes):,} seeds, {sum(o.transactions for o in outcomes):,} transactions in "
@@ -61,18 +79,6 @@ def sim_l1_command(seeds: range, trace: bool, jobs: int) -> None:
         "changes of the committee, final on the L1 and derived from it"
     )
     print("faults: " + ", ".join(f"{count:,} {name}" for name, count in faults.most_common()))
-    broken = sum(outcome.violation is not None for outcome in outcomes)
-    if broken:
-        raise TestnetError(f"{broken} of {len(outcomes)} seeds broke a rule")
-
-
-def _silence() -> None:
-    """What nodes would log of the weather is not for this terminal; SIGTERM just ends a worker."""
-    import logging
-    import signal
-
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    logging.disable(logging.CRITICAL)
 
 
 def _print_trace(seed: int) -> None:

@@ -1,31 +1,31 @@
 """Many seeds on several processes, with a word on how far it is, until they or the time are over.
 
-SIGINT and SIGTERM end it early; what has been covered by then is not lost.
+A signal ends it early, as often as it comes; what has been covered by then is not lost.
 """
 
+import logging
+import multiprocessing
 import resource
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from types import FrameType
+from typing import TypeVar
 
+from testnet.interrupts import SIGNALS
 from testnet.simulation.swarm import Outcome, draw_plan, run_plan
 
 SEEDS_AHEAD = 8
 """Handed out for each process, so that none waits for another one's long run."""
+POLL_S = 0.1
+"""How soon a signal is seen."""
 
-
-class Stopped(Exception):
-    """A signal asks to come to an end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +74,42 @@ def run_campaign(
     campaign = Campaign()
     started, cpu_before = time.monotonic(), _cpu_of_children()
 
-    def take(future: Future[Outcome]) -> None:
-        outcome = future.result()
+    def take(outcome: Outcome) -> None:
         campaign.outcomes.append(outcome)
         on_outcome(campaign, outcome)
 
-    try:
-        with _signals_raise(), _processes(jobs) as pool:
-            begun: deque[Future[Outcome]] = deque()
-            for seed in _in_turn(seeds, minutes):
-                begun.append(pool.submit(run_seed, terms, seed))
-                if len(begun) > SEEDS_AHEAD * jobs:
-                    take(begun.popleft())
-            for future in begun:
-                take(future)
-    except Stopped as stopped:
-        campaign.stopped_by = stopped.number
+    campaign.stopped_by = run_all(partial(run_seed, terms), _in_turn(seeds, minutes), jobs, take)
     campaign.elapsed_s = time.monotonic() - started
     campaign.cpu_s = _cpu_of_children() - cpu_before
     return campaign
+
+
+def run_all(
+    function: Callable[[int], T], seeds: Iterable[int], jobs: int, take: Callable[[T], None]
+) -> int | None:
+    """Hand what `function` finds for each seed to `take`, in their order, from `jobs` processes.
+
+    The signal that ended it early, if one did: what runs then is given up.
+    """
+    with _signals_noted() as noted, _processes(jobs, noted) as pool:
+        for future in _begun(pool, function, seeds, SEEDS_AHEAD * jobs):
+            while not noted and not future.done():
+                wait([future], POLL_S)
+            if noted:
+                break
+            take(future.result())
+    return noted[0] if noted else None
+
+
+def _begun(
+    pool: ProcessPoolExecutor, function: Callable[[int], T], seeds: Iterable[int], ahead: int
+) -> Iterator[Future[T]]:
+    begun: deque[Future[T]] = deque()
+    for seed in seeds:
+        begun.append(pool.submit(function, seed))
+        if len(begun) > ahead:
+            yield begun.popleft()
+    yield from begun
 
 
 def _in_turn(seeds: range, minutes: float | None) -> Iterator[int]:
@@ -112,38 +129,44 @@ def _cpu_of_children() -> float:
 
 
 @contextmanager
-def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool; seeds that nobody has begun are dropped at the end."""
-    pool = ProcessPoolExecutor(jobs, initializer=_leave_signals_to_the_parent)
+def _processes(jobs: int, noted: list[int]) -> Iterator[ProcessPoolExecutor]:
+    """A pool; seeds that nobody has begun are dropped at the end, after a signal all of them."""
+    pool = ProcessPoolExecutor(jobs, initializer=_prepare)
     try:
         yield pool
     finally:
+        if noted:
+            for process in multiprocessing.active_children():
+                process.kill()
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_signals_to_the_parent() -> None:
-    """A Ctrl-C reaches the whole group; who simulates finishes its seed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _prepare() -> None:
+    """In a process that simulates: a Ctrl-C reaches the whole group, and is the parent's to handle.
+
+    What nodes would log of the weather is not for this terminal.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Stopped`, once; after that they do what they did before."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+def _signals_noted() -> Iterator[list[int]]:
+    """Signals that ask to end are written down here, instead of what they did before.
 
-    def restore() -> None:
+    Nothing is raised: an exception in the middle of the pool's locks would hang it.
+    """
+    noted: list[int] = []
+    before = {
+        number: handler
+        for number in SIGNALS
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
+    for number in before:
+        signal.signal(number, lambda number, _frame: noted.append(number))
+    try:
+        yield noted
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        restore()
-        raise Stopped(number)
-
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        restore()
