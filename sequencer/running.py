@@ -19,12 +19,17 @@ from sequencer.node import Node
 from sequencer.observe import Observer
 from sequencer.service import Unready
 from sequencer.settling import Settling
-from sequencer.standing import NOT_REGISTERED, describe_standing, describe_sync
+from sequencer.standing import (
+    NOT_REGISTERED,
+    REJOIN_LAG,
+    InStep,
+    describe_standing,
+    describe_sync,
+    says_how_far,
+)
 
 MAX_REMEMBERED = 1 << 18
 """Hashes of accepted transactions that are remembered until they are ordered."""
-MAX_FOLLOWER_LAG = 64
-"""Heights that a follower may lack and still answer as one that is up to date."""
 STALLED_AFTER_BASE_TIMEOUTS = 10
 """Work and no new height for this long: not ready."""
 
@@ -58,8 +63,12 @@ class RunningNode:
         self._pending_longer: set[bytes] = set()
         self._started = time.monotonic()
         self._grown_at = time.monotonic()
+        self._idle_at = time.monotonic()
         self._safe: tuple[tuple[int, int], int] = ((-1, -1), 0)
         self._final: tuple[tuple[int, int], int] = ((-1, -1), 0)
+        self._has_heard = False
+        self._is_oriented = False
+        self._in_step = InStep()
         self.registered = NOT_REGISTERED
         """What the registry has of this node's operator."""
         self.network_statistics: Callable[[], dict[str, int]] = dict
@@ -72,6 +81,8 @@ class RunningNode:
         """Take admitted transactions, all or none."""
         if self.syncing:
             raise Unready("the node is syncing; send to another member or retry")
+        if not self.is_oriented:
+            raise Unready("the node has not heard yet how far the log is; retry, or send elsewhere")
         unposted = self.settling.unposted if self.settling else 0
         if unposted > self.config.l1.max_unposted_batches:
             raise Unready(
@@ -101,6 +112,12 @@ class RunningNode:
             self._pending_longer.difference_update(ordered)
         for listener in list(self._listeners.values()):
             listener(applied)
+
+    def heard(self, peer: PeerId, frame: bytes) -> None:
+        """Told by the network of a frame that the node took and found nothing wrong with."""
+        handle = self.node.peers.handle(peer)
+        if not self._has_heard and handle is not None and self.node.peers.is_member(handle):
+            self._has_heard = says_how_far(frame, self.node.epoch)
 
     def on_commit(self, callback: Callable[[AppliedBlock], None]) -> Callable[[], None]:
         """Call back after a block is applied and saved; returns what ends that."""
@@ -159,8 +176,13 @@ class RunningNode:
     def highest_height(self) -> int:
         """The highest height that this node knows to be committed, here or elsewhere."""
         replica = self.node.replica
-        elsewhere = replica.catchup.behind if self.syncing else 0
-        return max(replica.head.height + elsewhere, self.ledger.head.height)
+        asks = self.node.me is None or replica.fetcher.syncing
+        pending = replica.committer.pending
+        return max(
+            replica.head.height + (replica.catchup.behind if asks else 0),
+            pending.height if pending is not None else 0,
+            self.ledger.head.height,
+        )
 
     def why(self) -> dict[str, Any]:
         """Why the log does or does not grow."""
@@ -226,32 +248,47 @@ class RunningNode:
         reachable = [i for i, peer in enumerate(peers.members) if i == peers.me or peer in up]
         if self.syncing:
             return False, describe_sync(self.ledger.head.height, self.highest_height)
-        if self.node.unapplied:
-            return False, f"{self.node.unapplied} committed blocks wait for their collections"
-        if self.node.me is None:
-            return self._follows(len(reachable))
-        if not committee.is_quorum(reachable):
+        if self.node.me is None and not up:
+            return False, self._with_other_chains("a follower that is connected to nobody")
+        if self.node.me is not None and not committee.is_quorum(reachable):
             others = len(reachable) - 1
             missing = f"connected to {others} of {committee.size - 1} other members"
             return False, self._with_other_chains(missing)
+        if not self.is_oriented:
+            return False, "no member has said yet how far the log is"
         patience_s = STALLED_AFTER_BASE_TIMEOUTS * self.genesis.rules.base_timeout_ms / 1000
-        if self.node.pool.has_work() and time.monotonic() - self._grown_at > patience_s:
+        is_stalled = self.waiting_s() > patience_s
+        if self.node.unapplied and is_stalled:
+            return False, f"{self.node.unapplied} committed blocks wait for their collections"
+        if self.node.me is None:
+            return True, f"follows the committee through {len(reachable)} of its members"
+        if is_stalled:
             return False, f"there is work, but no new height for {patience_s:.0f} s; see seq_why"
         return True, "in step with the committee"
 
+    def waiting_s(self) -> float:
+        """For how long there has been work and no new height, counted from the first look at it."""
+        now = time.monotonic()
+        has_work = self.node.me is not None and self.node.pool.has_work()
+        if not has_work and not self.node.unapplied:
+            self._idle_at = now
+        return now - max(self._idle_at, self._grown_at)
+
     @property
     def syncing(self) -> bool:
-        """Whether the log here is far behind; a follower always is a little."""
-        replica = self.node.replica
-        if self.node.me is not None:
-            return replica.fetcher.syncing
-        return replica.catchup.behind > MAX_FOLLOWER_LAG
+        """Whether the log here is far behind; it always is a little."""
+        in_step = self._in_step.at(self.highest_height - self.ledger.head.height)
+        return not in_step or (self.node.me is not None and self.node.replica.fetcher.syncing)
 
-    def _follows(self, reachable: int) -> tuple[bool, str]:
-        """Whether a follower hears anybody."""
-        if not self._peers_up():
-            return False, self._with_other_chains("a follower that is connected to nobody")
-        return True, f"follows the committee through {reachable} of its members"
+    @property
+    def is_oriented(self) -> bool:
+        """Whether a member has said since the start how far the log is, and I have been there."""
+        if not self._is_oriented:
+            replica = self.node.replica
+            rounds = replica.record.high_qc.round - replica.head.round
+            alone = not self.node.peers.other_members
+            self._is_oriented = alone or (self._has_heard and rounds <= REJOIN_LAG)
+        return self._is_oriented
 
     def committee(self) -> dict[str, Any]:
         """The committee that governs the next height."""

@@ -156,6 +156,7 @@ class Runtime:
         self._timer: asyncio.TimerHandle | None = None
         self._kzg = KzgProcess()
         self._woken = False
+        self._refused = 0
         self._node = Node(self._setup, self._store, self._mesh, now())
         require_key(self._node.committee, ring, config.name)
         self._take_next_key()
@@ -351,7 +352,10 @@ class Runtime:
         instant = now()
         for event in events:
             if isinstance(event, Frame):
+                before = self._refused
                 self._node.on_frame(event.sender, event.payload, instant)
+                if self._refused == before:
+                    self._running.heard(event.sender, event.payload)
             elif isinstance(event, PeerUp):
                 logger.info("%s is connected", self._running.name_of_peer(event.peer))
                 self._node.peer_up(event.peer, instant)
@@ -362,6 +366,7 @@ class Runtime:
         self._pump()
 
     def _on_invalid(self, handle: int, reason: str) -> None:
+        self._refused += 1
         self._observer.invalid(handle, reason)
         peer = self._node.peers.peer(handle)
         if peer is not None:
@@ -385,6 +390,7 @@ class Runtime:
             await asyncio.sleep(PROGRESS_S)
             running = self._running
             height = running.ledger.head.height
+            running.waiting_s()
             if running.syncing:
                 logger.info("%s", describe_sync(height, running.highest_height))
             elif was_syncing:

@@ -1,10 +1,40 @@
-"""Where a node stands between following and voting, in words for its operator."""
+"""Where a node stands: between following and voting, in words, and beside the others' log."""
 
 from typing import Final
 
+from consensus.messages import Certificates, EpochReply, SyncReply, epoch_of
+from sequencer.messages import decode_frame
 from sequencer.settlement.registry import OperatorState
 
 NOT_REGISTERED: Final = OperatorState("none")
+MAX_LAG: Final = 64
+"""Heights that a log in step may lack before it is out of step; a follower always lacks some."""
+REJOIN_LAG: Final = 16
+"""Heights that it may lack to be in step again: less, or it would flap under load."""
+_ANSWERS: Final = (SyncReply.kind, EpochReply.kind)
+
+
+class InStep:
+    """Whether a log keeps up with that of the others."""
+
+    def __init__(self) -> None:
+        self._was = False
+
+    def at(self, lag: int) -> bool:
+        """Whether it does, with so many heights missing now."""
+        self._was = lag <= (MAX_LAG if self._was else REJOIN_LAG)
+        return self._was
+
+
+def says_how_far(frame: bytes, epoch: int) -> bool:
+    """Whether a frame that a node took in `epoch` says how far the log of its sender is.
+
+    Certificates come with every new link; of another epoch they are not looked at.
+    """
+    if frame[0] == Certificates.kind:
+        message = decode_frame(frame)
+        return isinstance(message, Certificates) and epoch_of(message) == epoch
+    return frame[0] in _ANSWERS
 
 
 def describe_standing(
