@@ -12,9 +12,10 @@ lies beside the keys; nothing that it covers is ever signed again, whatever data
                                                 "commit_vote_round": 6, "proposal_round": 4}]}]}
 """
 
+import errno
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,7 @@ from sequencer.config import ConfigError, read_bounded
 from sequencer.history import first_record
 from sequencer.keys import KEYS_DIRECTORY, write_private
 from sequencer.store.schema import META_SAFETY, Table
-from sequencer.store.seam import Store, WriteBatch
+from sequencer.store.seam import Store, StoreError, StoreFull, WriteBatch
 
 SIGNED_FILE = "signed-for"
 FORMAT: Final = "sequencer-protection"
@@ -181,15 +182,29 @@ def remember_signing(directory: Path, chain_id: bytes) -> None:
     """Note beside the keys that they sign for this chain; before they do, for the first time.
 
     The keys of a node that only ever follows remember nothing: it may lose its data.
+    `StoreError` where it cannot be noted.
     """
-    if chain_id.hex() in _signed_for(directory):
+    noted = _signed_for(directory)
+    if chain_id.hex() in noted:
         return
-    with (directory / KEYS_DIRECTORY / SIGNED_FILE).open("a") as marked:
-        marked.write(chain_id.hex() + "\n")
-        marked.flush()
-        os.fsync(marked.fileno())
+    path = directory / KEYS_DIRECTORY / SIGNED_FILE
+    with beside_the_keys(path):
+        write_private(path, "".join(f"{each}\n" for each in (*noted, chain_id.hex())))
+
+
+@contextmanager
+def beside_the_keys(path: Path) -> Iterator[None]:
+    """What a node writes to go on: `StoreFull` or `StoreError` with a sentence if it cannot."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull(
+                f"no room left on the disk for {path}; make room and start again"
+            ) from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _signed_for(directory: Path) -> list[str]:
     file = directory / KEYS_DIRECTORY / SIGNED_FILE
-    return file.read_text().split() if file.exists() else []
+    return file.read_text(errors="replace").split() if file.exists() else []

@@ -18,7 +18,7 @@ import orjson
 from consensus.bls import KeySigner
 from consensus.committee import Member
 from sequencer.config import ConfigError, read_bounded
-from sequencer.guard import remember_signing
+from sequencer.guard import beside_the_keys, remember_signing
 from sequencer.keys import (
     BLS_FILE,
     KEYS_DIRECTORY,
@@ -26,6 +26,7 @@ from sequencer.keys import (
     NodeKeys,
     public_keys,
     read_keystore,
+    sync_directory,
     write_private,
 )
 from sequencer.keystore import encrypt_v4
@@ -84,16 +85,18 @@ class KeyRing:
 
     def settle(self, member: Member) -> bool:
         """A committee holds this node as `member`: if that is with the next key, it is the present
-        one from now on, and the old one is archived. Whether that happened. `OSError`.
+        one from now on, and the old one is archived. Whether that happened. `StoreError`.
         """
         place = self._directory / KEYS_DIRECTORY
         if stored_key(place / NEXT_FILE) != member.bls_key or self.signer_for(member) is None:
             return False
         secret = self._secrets[member.bls_key]
         public = public_keys(NodeKeys(secret, self._keys.identity_seed, self._keys.l1_key))
-        _archive(place / BLS_FILE)
-        os.replace(place / NEXT_FILE, place / BLS_FILE)
-        write_private(place / PUBLIC_FILE, json.dumps(asdict(public), indent=2) + "\n")
+        with beside_the_keys(place):
+            _archive(place / BLS_FILE)
+            write_private(place / PUBLIC_FILE, json.dumps(asdict(public), indent=2) + "\n")
+            os.replace(place / NEXT_FILE, place / BLS_FILE)  # last: until then it is tried again
+            sync_directory(place)
         return True
 
 

@@ -94,7 +94,7 @@ def create_keys(
             secrets.identity_seed, password, identity, "sequencer identity (Ed25519 seed)", light
         ),
         L1_FILE: encrypt_v3(secrets.l1_key, password, address, light),
-        PUBLIC_FILE: json.dumps(asdict(public), indent=2) + "\n",
+        PUBLIC_FILE: _dump(public),
     }
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,6 +111,20 @@ def load_keys(directory: Path, password: str) -> NodeKeys:
     return NodeKeys(
         *(read_keystore(place / name, password) for name in (BLS_FILE, IDENTITY_FILE, L1_FILE))
     )
+
+
+def open_keys(directory: Path, password: str) -> NodeKeys:
+    """The same for a node that starts: what others may know is written again if it is damaged."""
+    keys = load_keys(directory, password)
+    try:
+        show_keys(directory)
+    except ConfigError:
+        path = directory / KEYS_DIRECTORY / PUBLIC_FILE
+        try:
+            write_private(path, _dump(public_keys(keys)))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    return keys
 
 
 def read_keystore(path: Path, password: str) -> bytes:
@@ -130,7 +144,11 @@ def show_keys(directory: Path) -> dict[str, str]:
         found = orjson.loads(read_bounded(path))
         return asdict(PublicKeys(**{str(key): str(value) for key, value in found.items()}))
     except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f"{path} is damaged; make it again with: sequencer keys import") from None
+        raise ConfigError(f"{path} is damaged; sequencer start writes it again") from None
+
+
+def _dump(public: PublicKeys) -> str:
+    return json.dumps(asdict(public), indent=2) + "\n"
 
 
 def l1_address(key: bytes) -> bytes:
@@ -154,11 +172,25 @@ def _new_l1_key() -> bytes:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Readable by its owner alone, and whole or not there."""
+    """Readable by its owner alone, and whole or as it was; `OSError`."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     part.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """What was renamed in a directory stays so when the power goes."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

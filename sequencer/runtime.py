@@ -28,7 +28,7 @@ from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from sequencer.guard import require_memory
 from sequencer.history import FinalHeight, Retention
 from sequencer.keyring import KeyRing
-from sequencer.keys import NodeKeys, l1_address, load_keys
+from sequencer.keys import NodeKeys, l1_address, open_keys
 from sequencer.limits import PoolLimits
 from sequencer.node import Node
 from sequencer.observe import Observer, set_up_logging
@@ -79,7 +79,7 @@ def run_node(directory: Path, password: str, after_data_loss: bool = False) -> i
     violations = config.violations(genesis.rules)
     if violations:
         raise ConfigError(*violations)
-    keys = load_keys(directory, password)
+    keys = open_keys(directory, password)
     set_up_logging(config.log.level, config.log.json)
     ring = KeyRing(directory, password, keys, genesis.chain_id)
     return uvloop.run(Runtime(directory, config, genesis, keys, ring, after_data_loss).run())

@@ -1,6 +1,8 @@
 """Keys that have signed do not start on data that does not know what."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from sequencer.guard import (
 )
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import META_FIRST_RECORD, META_SAFETY, Table
-from sequencer.store.seam import WriteBatch
+from sequencer.store.seam import StoreFull, WriteBatch
 
 CHAIN, OTHER = b"c" * 32, b"o" * 32
 
@@ -70,6 +72,28 @@ def test_an_operator_may_take_it_on_once(home: Path) -> None:
 def test_who_only_followed_may_lose_its_data(home: Path) -> None:
     for _ in range(2):
         assert require_memory(home, CHAIN, MemoryStore(CHAIN), False) is None
+
+
+def test_a_line_that_was_cut_off_hides_no_other(home: Path) -> None:
+    noted = home / "keys" / SIGNED_FILE
+    noted.write_text(OTHER.hex() + "\n" + CHAIN.hex()[:20])
+    remember_signing(home, CHAIN)
+    assert noted.read_text().splitlines() == [OTHER.hex(), CHAIN.hex()[:20], CHAIN.hex()]
+
+
+def test_what_cannot_be_noted_is_a_sentence_and_leaves_what_was(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember_signing(home, OTHER)
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(StoreFull, match=r"no room left on the disk for .*signed-for"):
+        remember_signing(home, CHAIN)
+    assert [path.name for path in (home / "keys").iterdir()] == [SIGNED_FILE]
+    assert (home / "keys" / SIGNED_FILE).read_text() == OTHER.hex() + "\n"
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_another_chain_is_another_memory(home: Path) -> None:

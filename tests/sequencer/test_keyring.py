@@ -1,6 +1,7 @@
 """A node finds the key that its committee names, and a rotated one without a restart."""
 
 import logging
+import os
 from pathlib import Path
 
 import orjson
@@ -11,7 +12,9 @@ from consensus.committee import Member
 from sequencer.config import ConfigError
 from sequencer.keyring import KeyRing, make_next_key, stored_key
 from sequencer.keys import create_keys, load_keys, show_keys
+from sequencer.store.seam import StoreFull
 from tests.sequencer.commands import PASSWORD, cheap_keys  # noqa: F401
+from tests.sequencer.test_guard import full_disk
 
 CHAIN = b"c" * 32
 NEXT = new_bls_secret(b"next" * 8)
@@ -75,6 +78,22 @@ def test_once_a_committee_holds_it_the_next_key_is_the_present_one(home: Path) -
     [archived] = (home / "keys" / "archive").iterdir()
     assert stored_key(archived) == old
     assert archived.stat().st_mode & 0o077 == 0
+
+
+def test_a_rotation_that_the_disk_has_no_room_for_is_a_sentence_and_is_tried_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ring(home)
+    make_next_key(home, PASSWORD, NEXT)
+    keys.signer_for(named(keys, NEXT_KEY))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_disk)
+        with pytest.raises(StoreFull, match=r"no room left on the disk for .*keys"):
+            keys.settle(named(keys, NEXT_KEY))
+    again = ring(home)
+    assert again.settle(named(again, NEXT_KEY))
+    assert present(home) == stored_key(home / "keys" / "bls.json") == NEXT_KEY
+    assert not list((home / "keys").glob("*.part"))
 
 
 def test_an_old_key_still_signs_for_what_an_earlier_committee_left(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sequencer.keys import (
     l1_address,
     load_keys,
     new_keys,
+    open_keys,
     public_keys,
     read_keystore,
     show_keys,
@@ -240,6 +242,17 @@ def test_each_failure_is_a_sentence_that_names_the_file(tmp_path: Path, name: st
     file.mkdir()
     with pytest.raises(ConfigError, match=f"{name} cannot be read"):
         load_keys(tmp_path, PASSWORD)
+
+
+@pytest.mark.parametrize("text", ["[]", None])
+def test_a_node_that_starts_writes_its_public_parts_again(tmp_path: Path, text: str | None) -> None:
+    public = create_keys(tmp_path, PASSWORD, light=True)
+    file = tmp_path / "keys" / "public.json"
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    assert open_keys(tmp_path, PASSWORD) == load_keys(tmp_path, PASSWORD)
+    assert show_keys(tmp_path) == asdict(public)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"identity": 1}', "\x00"])
