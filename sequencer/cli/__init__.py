@@ -3,12 +3,13 @@
 A command's module is imported when the command is used, so `--help` answers at once.
 """
 
+import errno
 import importlib
 from typing import Any, Final
 
 import click
 
-from sequencer.cli.errors import CommandError
+from sequencer.cli.errors import CommandError, NegativeResult
 
 COMMANDS: Final = {
     "keys": ("sequencer.cli.keys:keys", "Create, import and show a node's keys."),
@@ -55,6 +56,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = error.filename or "what was to be written"
+                raise NegativeResult(f"{where}: {error.strerror}") from None
             if error.filename is None:
                 raise
             raise CommandError(f"{error.filename}: {error.strerror}") from None

@@ -1,6 +1,7 @@
 """`sequencer doctor`: what would keep a node from working, found before it is started."""
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -70,6 +71,8 @@ def examine(directory: Path) -> Iterator[Finding]:
     config, finding = _load_config(directory)
     yield finding
     yield _check_keys(directory, genesis)
+    if genesis is not None:
+        yield _check_data(directory, genesis)
     yield _check_disk(directory)
     yield _check_open_files()
     if config is not None:
@@ -124,6 +127,8 @@ def _check_keys(directory: Path, genesis: "Genesis | None") -> Finding:
     try:
         public = show_keys(directory)
     except ConfigError as error:
+        if (directory / "keys" / "bls.json").exists():
+            return Finding("keys", WARNING, str(error))
         return Finding("keys", BAD, f"{error}; make them: sequencer keys new --dir {directory}")
     identity = public["identity"]
     if genesis is None:
@@ -141,6 +146,28 @@ def _check_founder(directory: Path, name: str, index: int, bls_key: bytes) -> Fi
     if not holds_key(directory, bls_key):
         return Finding("keys", BAD, f"member {index} has another BLS key in the genesis")
     return Finding("keys", GOOD, f"member {index}, {name}")
+
+
+def _check_data(directory: Path, genesis: "Genesis") -> Finding:
+    """Whether the log's newest and oldest blocks, and what this node signed, can be read."""
+    from consensus.safety import SafetyRecord
+    from sequencer.cli.offline import open_log
+    from sequencer.store.schema import META_SAFETY, Table
+
+    if not (directory / "data" / "data.mdb").exists():
+        return Finding("data", GOOD, "none yet")
+    try:
+        with open_log(directory) as (store, ledger):
+            head, base = ledger.head, ledger.base
+            for height in {base.height + 1, head.height} if head.height > base.height else ():
+                list(ledger.block_entries(height))
+                assert ledger.block(height) is not None
+            record = store.get(Table.META, META_SAFETY)
+            if record is not None:
+                SafetyRecord.decode(record)
+    except click.ClickException as error:
+        return Finding("data", BAD, error.message)
+    return Finding("data", GOOD, f"heights {base.height + 1} to {head.height}")
 
 
 def _check_disk(directory: Path) -> Finding:
@@ -208,6 +235,7 @@ async def _check_chains(chain_id: bytes, answering: dict[str, str]) -> list[Find
     from net.libp2p.mesh import Mesh
     from net.libp2p.options import MeshOptions
 
+    logging.getLogger("net").addHandler(logging.NullHandler())  # the findings say it all
     peers = {name: parse_multiaddr(address) for name, address in answering.items()}
     mesh = Mesh(
         os.urandom(32), ("127.0.0.1", 0), {}, MeshOptions(dial_patience_s=0.0), chain_id=chain_id

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sequencer.cli.errors import CommandError
+from sequencer.cli.errors import CommandError, NegativeResult
 from sequencer.cli.options import (
     directory_option,
     parse_hash,
@@ -164,9 +164,11 @@ def start(
 
     from sequencer.config import ConfigError
     from sequencer.runtime import run_node
-    from sequencer.store.seam import StoreError
+    from sequencer.store.seam import StoreError, StoreFull
 
     try:
         context.exit(run_node(directory, password, after_data_loss))
+    except StoreFull as error:
+        raise NegativeResult(str(error)) from None
     except (ConfigError, StoreError) as error:
         raise CommandError(str(error)) from None

@@ -130,18 +130,44 @@ def open_log(directory: Path) -> "Iterator[tuple[LmdbStore, Ledger]]":
     except StoreError as error:
         raise CommandError(str(error)) from None
     try:
-        yield store, Ledger(store, genesis.chain_id, genesis.rules)
+        with damage_is_a_sentence(directory / "data"):
+            yield store, Ledger(store, genesis.chain_id, genesis.rules)
     finally:
         store.close()
+
+
+@contextmanager
+def damage_is_a_sentence(data: Path) -> Iterator[None]:
+    """What a reader of damaged data stumbles over, as a negative result.
+
+    A page may read as anything, so any value may turn out to be none, or not to be there.
+    """
+    from struct import error as StructError
+
+    from consensus.errors import InvalidMessage
+    from sequencer.history import Pruned
+    from sequencer.store.lmdb import ADVICE
+    from sequencer.store.seam import StoreError
+
+    try:
+        yield
+    except (StoreError, Pruned) as error:
+        raise NegativeResult(str(error)) from None
+    except (InvalidMessage, StructError, AssertionError, LookupError, ValueError) as error:
+        what = str(error) or "a row is missing"
+        raise NegativeResult(f"{data} is damaged ({what}); {ADVICE}") from None
 
 
 def _export(ledger: "Ledger", path: Path) -> None:
     base = ledger.base
     position = base.next_position
-    with path.open("wb") as file:
-        while position < ledger.head.next_position:
-            entries = ledger.entries(position, ENTRIES_PER_READ)
-            position += write_entries(file, entries)
+    try:
+        with path.open("wb") as file:
+            while position < ledger.head.next_position:
+                entries = ledger.entries(position, ENTRIES_PER_READ)
+                position += write_entries(file, entries)
+    except OSError as error:
+        raise NegativeResult(f"{path} cannot be written: {error.strerror}") from None
     click.echo(
         f"wrote {position - base.next_position} transactions to {path}: height "
         f"{ledger.head.height}, log root {ledger.head.log_root.hex()}"

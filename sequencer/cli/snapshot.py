@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from sequencer.cli.errors import CommandError, NegativeResult
+from sequencer.cli.offline import damage_is_a_sentence
 from sequencer.cli.options import (
     EXISTING_FILE,
     FILE,
@@ -71,15 +72,19 @@ def create(file: Path, directory: Path, as_json: bool) -> None:
     part = file.with_name(file.name + ".part")
     try:
         store = LmdbStore(directory / "data", genesis.chain_id, read_only=True)
-        try:
-            with part.open("wb") as out:
-                contents = snapshots.create(store, genesis.chain_id, genesis.rules, out)
-        finally:
-            store.close()
-    except (snapshots.SnapshotError, StoreError) as error:
-        part.unlink(missing_ok=True)
+    except StoreError as error:
         raise CommandError(str(error)) from None
-    part.replace(file)
+    try:
+        with damage_is_a_sentence(directory / "data"), part.open("wb") as out:
+            contents = snapshots.create(store, genesis.chain_id, genesis.rules, out)
+        part.replace(file)
+    except OSError as error:
+        raise NegativeResult(f"{file} cannot be written: {error.strerror}") from None
+    except snapshots.SnapshotError as error:
+        raise CommandError(str(error)) from None
+    finally:
+        store.close()
+        part.unlink(missing_ok=True)
     _print(_described(contents), as_json)
 
 

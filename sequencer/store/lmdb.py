@@ -32,6 +32,15 @@ DATA_FILE: Final = "data.mdb"
 READERS_FILE: Final = "lock.mdb"
 READERS_BYTES: Final = 8_192
 """What LMDB makes of it for its 126 readers."""
+ADVICE: Final = "keep it, and see 'The data is lost' in docs/operators.md"
+"""To whose data is damaged: it may hold the only record of what a member signed."""
+_DAMAGED: Final = (
+    lmdb.InvalidError,
+    lmdb.CorruptedError,
+    lmdb.VersionMismatchError,
+    lmdb.PageNotFoundError,
+    lmdb.BadTxnError,  # what follows in a transaction that has met a damaged page
+)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
@@ -131,8 +140,7 @@ class LmdbStore(Store):
         have = (self._directory / DATA_FILE).stat().st_size
         if have < pages * self._env.stat()["psize"]:
             raise StoreError(
-                f"{self._directory} is damaged: its file was cut to {have} bytes; "
-                "move it away and the node will sync from the others"
+                f"{self._directory} is damaged: its file was cut to {have} bytes; {ADVICE}"
             )
 
     def _open_tables(self) -> dict[Table, Any]:
@@ -168,10 +176,8 @@ class LmdbStore(Store):
             return StoreFull(f"{where} has reached its map size; start with a larger one")
         if _is_full(where, str(error)):
             return StoreFull(f"no room left on the disk of {where}; make room and start again")
-        if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError):
-            return StoreError(
-                f"{where} is damaged ({error}); move it away and the node will sync from the others"
-            )
+        if isinstance(error, _DAMAGED):
+            return StoreError(f"{where} is damaged ({error}); {ADVICE}")
         return StoreError(f"{where} failed: {error}")
 
 

@@ -7,6 +7,10 @@ from click.testing import CliRunner, Result
 
 from sequencer import keystore
 from sequencer.cli import main
+from sequencer.genesis import Genesis
+from sequencer.store.lmdb import LmdbStore
+from sequencer.store.schema import Table
+from sequencer.store.seam import WriteBatch
 
 PASSWORD = "correct horse"
 
@@ -30,6 +34,16 @@ def wrong(code: int, *arguments: str | Path, **environment: str) -> str:
     assert result.exit_code == code, result.output + repr(result.exception)
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     return result.stderr.strip()
+
+
+def spoil(directory: Path, table: Table) -> None:
+    """Write other bytes over every value of a table in a stopped node's data."""
+    genesis = Genesis.load(directory / "genesis.json")
+    store = LmdbStore(directory / "data", genesis.chain_id)
+    writes = WriteBatch()
+    writes.put_many(table, [(key, b"\xff" * 9) for key, _ in store.range(table, b"", 1_000)])
+    store.save(writes)
+    store.close()
 
 
 @pytest.fixture(autouse=True)

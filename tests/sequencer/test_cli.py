@@ -35,7 +35,12 @@ def genesis_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     """The directory of a stopped node with a log of three blocks."""
-    directory = tmp_path / "node"
+    return stopped_node(tmp_path)
+
+
+def stopped_node(place: Path) -> Path:
+    """The same, in a directory of `place`."""
+    directory = place / "node"
     directory.mkdir()
     node = OrderingNode(automatic=False)
     (directory / "genesis.json").write_text(node.genesis.dump())

@@ -13,9 +13,11 @@ import pytest
 
 from sequencer.ledger import Ledger
 from sequencer.store.lmdb import LmdbStore
+from sequencer.store.schema import Table
 from tests.sequencer import certified_chain
 from tests.sequencer.certified_chain import CertifiedChain, genesis_with, numbered
-from tests.sequencer.commands import good, run, wrong
+from tests.sequencer.commands import good, run, spoil, wrong
+from tests.sequencer.test_guard import full_disk
 
 HEIGHTS = 30
 
@@ -83,6 +85,21 @@ def test_a_snapshot_is_made_and_looked_at(node: Path, tmp_path: Path) -> None:
     assert found["proved"] is True
     assert found["height"] == HEIGHTS
     assert found["log_root"] == orjson.loads(good("log", "--dir", node, "--json"))["log_root"]
+
+
+def test_of_damaged_data_and_on_a_full_disk_there_is_a_sentence_and_nothing_else(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = node.parent / "snapshot.bin"
+    with monkeypatch.context() as patched:
+        patched.setattr("sequencer.snapshot.create", full_disk)
+        said = wrong(1, "snapshot", "create", out, "--dir", node)
+        assert said == f"{out} cannot be written: No space left on device"
+    spoil(node, Table.BLOCKS)
+    said = wrong(1, "snapshot", "create", out, "--dir", node)
+    assert "damaged" in said
+    assert "see 'The data is lost' in docs/operators.md" in said
+    assert {path.name for path in node.parent.iterdir()} == {"node"}
 
 
 def test_a_damaged_one_is_called_that(file: Path, node: Path) -> None:

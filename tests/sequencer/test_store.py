@@ -391,7 +391,7 @@ def test_a_cut_file_is_an_error_or_an_empty_store_but_never_a_crash(
 def test_a_file_of_garbage_is_an_error(tmp_path: Path) -> None:
     file = grown_file(tmp_path)
     file.write_bytes(os.urandom(1 << 16))
-    with pytest.raises(StoreError, match=r"is damaged.*will sync from the others"):
+    with pytest.raises(StoreError, match=r"is damaged.*keep it, and see"):
         LmdbStore(tmp_path, CHAIN)
 
 
