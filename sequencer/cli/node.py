@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sequencer.cli.errors import CommandError, NegativeResult
+from sequencer.cli.offline import describe_damage
 from sequencer.cli.options import (
     directory_option,
     parse_hash,
@@ -172,3 +173,8 @@ def start(
         raise NegativeResult(str(error)) from None
     except (ConfigError, StoreError) as error:
         raise CommandError(str(error)) from None
+    except Exception as error:
+        sentence = describe_damage(directory / "data", error)
+        if sentence is None:
+            raise
+        raise CommandError(sentence) from None

@@ -138,24 +138,34 @@ def open_log(directory: Path) -> "Iterator[tuple[LmdbStore, Ledger]]":
 
 @contextmanager
 def damage_is_a_sentence(data: Path) -> Iterator[None]:
-    """What a reader of damaged data stumbles over, as a negative result.
-
-    A page may read as anything, so any value may turn out to be none, or not to be there.
-    """
-    from struct import error as StructError
-
-    from consensus.errors import InvalidMessage
+    """What a reader of damaged data stumbles over, as a negative result."""
     from sequencer.history import Pruned
-    from sequencer.store.lmdb import ADVICE
     from sequencer.store.seam import StoreError
 
     try:
         yield
     except (StoreError, Pruned) as error:
         raise NegativeResult(str(error)) from None
-    except (InvalidMessage, StructError, AssertionError, LookupError, ValueError) as error:
-        what = str(error) or "a row is missing"
-        raise NegativeResult(f"{data} is damaged ({what}); {ADVICE}") from None
+    except Exception as error:
+        sentence = describe_damage(data, error)
+        if sentence is None:
+            raise
+        raise NegativeResult(sentence) from None
+
+
+def describe_damage(data: Path, error: Exception) -> str | None:
+    """The sentence for what a reader of damaged data stumbled over; None if it is something else.
+
+    A page may read as anything, so any value may turn out to be none, or not to be there.
+    """
+    from struct import error as StructError
+
+    from consensus.errors import InvalidMessage
+    from sequencer.store.lmdb import ADVICE
+
+    if not isinstance(error, InvalidMessage | StructError | AssertionError | LookupError):
+        return None
+    return f"{data} is damaged ({str(error) or 'a row is missing'}); {ADVICE}"
 
 
 def _export(ledger: "Ledger", path: Path) -> None:
@@ -167,6 +177,8 @@ def _export(ledger: "Ledger", path: Path) -> None:
                 entries = ledger.entries(position, ENTRIES_PER_READ)
                 position += write_entries(file, entries)
     except OSError as error:
+        if path.is_file():
+            path.unlink()  # half a log looks like a whole one
         raise NegativeResult(f"{path} cannot be written: {error.strerror}") from None
     click.echo(
         f"wrote {position - base.next_position} transactions to {path}: height "

@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from consensus.errors import InvalidMessage
 from net.libp2p.identity import multiaddr_of
 from net.libp2p.mesh import Mesh
 from sequencer.cli.doctor import _check_chains
@@ -55,21 +56,24 @@ def test_damaged_data_is_a_sentence_of_every_reader(stored: Path, table: Table) 
     assert PLACE in found(stored, "data")
 
 
-def test_a_log_is_not_exported_to_a_full_disk(stored: Path) -> None:
-    said = wrong(1, "log", "--dir", stored, "--export", "/dev/full")
-    assert said == "/dev/full cannot be written: No space left on device"
-
-
-def test_a_node_that_finds_the_disk_full_ends_like_one_that_fills_it(
-    stored: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "code"), [(AssertionError(), 2), (InvalidMessage("9 bytes"), 2), (StoreFull("x"), 1)]
+)
+def test_a_start_on_damaged_data_is_a_sentence(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
 ) -> None:
     def run_node(*_: object) -> int:
-        raise StoreFull("no room left on the disk of node/data; make room and start again")
+        raise error
 
     monkeypatch.setattr("sequencer.runtime.run_node", run_node)
     (stored / "node.toml").write_text("")
-    said = wrong(1, "start", "--dir", stored, SEQUENCER_PASSWORD=PASSWORD)
-    assert said.startswith("no room left on the disk of")
+    said = wrong(code, "start", "--dir", stored, SEQUENCER_PASSWORD=PASSWORD)
+    assert said == "x" if code == 1 else PLACE in said
+
+
+def test_a_log_is_not_exported_to_a_full_disk(stored: Path) -> None:
+    said = wrong(1, "log", "--dir", stored, "--export", "/dev/full")
+    assert said == "/dev/full cannot be written: No space left on device"
 
 
 def test_damaged_public_parts_are_for_start_to_repair(stored: Path) -> None:
