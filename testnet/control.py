@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from testnet.errors import TestnetError
-from testnet.state import Running
+from testnet.state import Running, is_starting
 
 MAX_LINE_BYTES: Final = 64 * 1024
 ANSWER_TIMEOUT_S: Final = 330.0
 """Without a line: a change of members may wait for the L1 that long."""
 END_TIMEOUT_S: Final = 45.0
 """For a supervisor to stop its nodes and its L1 before it is killed, and they with it."""
+POLL_S: Final = 0.05
 
 Tell = Callable[[str], None]
 """Hears how far it is, a sentence at a time."""
@@ -106,8 +107,12 @@ async def _line(reader: asyncio.StreamReader) -> dict[str, Any]:
 
 
 def end(directory: Path) -> str:
-    """Stop what runs in `directory`, if anything; what happened, in words."""
-    running = Running.load(directory)
+    """Stop what runs in `directory`, if anything; what happened, in words.
+
+    What is being started there is stopped when it is up.
+    """
+    while (running := Running.load(directory)) is None and is_starting(directory):
+        time.sleep(POLL_S)
     if running is None:
         return f"no testnet runs in {directory}"
     if not running.is_alive:
@@ -120,5 +125,5 @@ def end(directory: Path) -> str:
             os.kill(running.pid, signal.SIGKILL)
             Running.remove(directory)
             raise TestnetError(f"it did not stop within {END_TIMEOUT_S:g} s and was killed")
-        time.sleep(0.05)
+        time.sleep(POLL_S)
     return f"the testnet in {directory} is down; its data is kept"

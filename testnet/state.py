@@ -3,10 +3,14 @@
 `layout.json` says what a testnet consists of; nodes that join are added to it.
 `running.json` is there while a supervisor runs it.  A process is named by its id *and* the moment
 it started, since ids are given again: after a crash or a reboot the file is recognised as stale.
+From before the first file is written the directory itself is locked, until the process ends.
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +18,7 @@ from typing import Any, Final
 from testnet.cluster import NodeSpec
 from testnet.errors import TestnetError
 
+DEFAULT_DIRECTORY: Final = Path(".testnet")
 LAYOUT_FILE: Final = "layout.json"
 RUNNING_FILE: Final = "running.json"
 LOG_FILE: Final = "testnet.log"
@@ -120,12 +125,16 @@ class Running:
     def require(cls, directory: Path) -> "Running":
         """The supervisor that runs in `directory`.  TestnetError if none does."""
         running = cls.load(directory)
+        if running is None and is_starting(directory):
+            raise TestnetError(f"a testnet is being started or stopped in {directory}")
         if running is None:
-            raise TestnetError(f"no testnet runs in {directory}; start one with: testnet up")
+            raise TestnetError(
+                f"no testnet runs in {directory}; start one with: testnet up{naming(directory)}"
+            )
         if not running.is_alive:
             raise TestnetError(
                 f"the testnet in {directory} is gone: process {running.pid} ended without "
-                "cleaning up; do that with: testnet down"
+                f"cleaning up; do that with: testnet down{naming(directory)}"
             )
         return running
 
@@ -133,6 +142,40 @@ class Running:
     def remove(directory: Path) -> None:
         """Forget what ran in `directory`."""
         (directory / RUNNING_FILE).unlink(missing_ok=True)
+
+
+def naming(directory: Path) -> str:
+    """What to add to a command that is to mean the testnet in `directory`."""
+    return "" if directory == DEFAULT_DIRECTORY else f" --dir {directory}"
+
+
+@contextmanager
+def sole_use(directory: Path) -> Iterator[int]:
+    """Keep others from starting a testnet in `directory`, which is made.  TestnetError if one is.
+
+    Yields the descriptor that holds the lock: a child that inherits it holds it on.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TestnetError(f"a testnet is being started or stopped in {directory}") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_starting(directory: Path) -> bool:
+    """Whether somebody has the sole use of `directory`."""
+    if not directory.exists():
+        return False
+    try:
+        with sole_use(directory):
+            return False
+    except TestnetError:
+        return True
 
 
 def _read(path: Path, names: set[str]) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ it what to do over its control socket, so a node that is restarted is still its 
 import asyncio
 import contextlib
 import os
-import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from testnet import table
 from testnet.control import ControlServer, Tell, ask
 from testnet.errors import TestnetError
 from testnet.faults import NODE_VERBS, cut_links, l1_fault, link_states, node_states
+from testnet.interrupts import Interrupted, heard
 from testnet.launch import Plan, Testnet, launch, remove_testnet
 from testnet.membership import MEMBER_VERBS
 from testnet.report import Progress
@@ -92,22 +92,23 @@ class Supervisor:
 
 
 async def supervise(plan: Plan, fresh: bool, console: Console, with_table: bool) -> None:
-    """Bring a testnet up, keep it until SIGINT, SIGTERM or `end`, and stop it cleanly."""
+    """Bring a testnet up, keep it until a signal asks to end, and stop it cleanly."""
     if fresh:
         remove_testnet(plan.directory)
     stopped = asyncio.Event()
     this = asyncio.current_task()
     assert this is not None
-    up = False
+    up, came = False, list[int]()
 
-    def stop() -> None:
-        stopped.set()
-        if not up:
+    def stop(number: int) -> None:
+        if not up and not came:
             this.cancel()  # it is still coming up: give that up
+        came.append(number)
+        stopped.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+    for number in heard():
+        loop.add_signal_handler(number, stop, number)
     progress = Progress(console)
     try:
         async with launch(plan, progress) as testnet:
@@ -116,7 +117,9 @@ async def supervise(plan: Plan, fresh: bool, console: Console, with_table: bool)
             with progress.stage("stop the nodes"):
                 await testnet.cluster.stop()
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        if not came:
+            raise
+        raise Interrupted(came[0]) from None
 
 
 async def snapshot(

@@ -1,6 +1,5 @@
 """`testnet bench`."""
 
-import asyncio
 import json
 import tempfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from testnet import interrupts
 from testnet.cli import options
 from testnet.workload import MAX_TRANSACTION_BYTES, MIN_TRANSACTION_BYTES
 
@@ -117,10 +117,10 @@ def bench_command(
             crashed=crashed,
             stop_l1_after_s=stop_l1_after_s,
         )
-        found = asyncio.run(bench(job, Progress(console)))
+        found = interrupts.run(bench(job, Progress(console)))
     print(f"\n{summary_text(found)}")
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+        options.save(json_file, json.dumps(found, indent=2) + "\n")
     if charts is not None:
         for path in write_charts(found, charts):
             print(f"drew {path}")

@@ -1,6 +1,5 @@
 """`testnet chaos`."""
 
-import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from testnet import interrupts
 from testnet.cli import options
 
 
@@ -66,7 +66,7 @@ def chaos_command(
         if members:
             disturb = chaos(seed, duration, with_members=True)
             job = Job(replace(plan, rules=RULES), 0, rate, transaction_bytes, disturb)
-        found = asyncio.run(run(job, Progress(console)))
+        found = interrupts.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+        options.save(json_file, json.dumps(found, indent=2) + "\n")

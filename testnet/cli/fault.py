@@ -1,11 +1,11 @@
 """Faults by hand: `testnet kill|pause|resume|restart NODE` and `testnet l1 VERB`."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import click
 
+from testnet import interrupts
 from testnet.cli import options
 
 
@@ -14,7 +14,7 @@ def tell(directory: Path, verb: str, **arguments: Any) -> None:
     from testnet.control import ask
     from testnet.state import Running
 
-    print(asyncio.run(ask(Running.require(directory), verb, _say, **arguments)))
+    print(interrupts.run(ask(Running.require(directory), verb, _say, **arguments)))
 
 
 def _say(sentence: str) -> None:

@@ -1,12 +1,12 @@
 """`testnet l1-chaos`."""
 
-import asyncio
 import time
 from typing import Any
 
 import click
 from rich.console import Console
 
+from testnet import interrupts
 from testnet.cli import options
 from testnet.errors import TestnetError
 
@@ -85,4 +85,4 @@ def _run(
                 disturb = l1_chaos(seed, duration_s, endpoints)
                 return await run(Job(plan, count, rate, size, disturb), Progress(console))
 
-    return asyncio.run(whole())
+    return interrupts.run(whole())

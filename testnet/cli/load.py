@@ -1,11 +1,11 @@
 """`testnet load`."""
 
-import asyncio
 from pathlib import Path
 
 import click
 from rich.console import Console
 
+from testnet import interrupts
 from testnet.cli import options
 
 
@@ -39,5 +39,5 @@ def load_command(
     Running.require(directory)
     specs = Layout.require(directory).specs(directory)
     console = Console()
-    found = asyncio.run(load(specs, rate, duration, transaction_bytes, seed, Progress(console)))
+    found = interrupts.run(load(specs, rate, duration, transaction_bytes, seed, Progress(console)))
     print_summary(console, "Load", found)

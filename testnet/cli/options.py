@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sequencer.settlement.blobs import CALLDATA, DATA_MODES
 from testnet.errors import TestnetError
+from testnet.state import DEFAULT_DIRECTORY, sole_use
 from testnet.workload import MAX_TRANSACTION_BYTES, MIN_TRANSACTION_BYTES
 
 NODE_COUNTS = ("4", "7", "10")
@@ -42,7 +43,6 @@ nodes = click.option(
     show_default=True,
     help="How many nodes; f = 1, 2 or 3 of them may fail.",
 )
-DEFAULT_DIRECTORY = Path(".testnet")
 directory = click.option(
     "--dir",
     "directory",
@@ -88,11 +88,6 @@ def check_l1(l1: str, l1_key: bytes | None, data: str) -> None:
         raise click.UsageError(f"--data {data} needs an L1 that takes blobs, as --l1 anvil does")
     if l1.startswith("http") and l1_key is None:
         raise click.UsageError(f"--l1 {l1} needs the key of an account that pays there: --l1-key")
-
-
-def naming(directory: Path) -> str:
-    """What to add to a command that is to mean the same testnet."""
-    return "" if directory == DEFAULT_DIRECTORY else f" --dir {directory}"
 
 
 def _read_key(_ctx: click.Context, _param: click.Parameter, value: str | None) -> bytes | None:
@@ -169,9 +164,10 @@ json_file = click.option(
 
 @contextmanager
 def workplace(directory: Path | None, console: Console) -> Iterator[Path]:
-    """The directory to work in; a temporary one is kept after a failure only."""
+    """The directory to work in, alone; a temporary one is kept after a failure only."""
     if directory is not None:
-        yield directory
+        with sole_use(directory):
+            yield directory
         return
     place = Path(tempfile.mkdtemp(prefix="testnet-"))
     failed = False

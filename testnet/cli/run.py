@@ -1,6 +1,5 @@
 """`testnet run`."""
 
-import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from testnet import interrupts
 from testnet.cli import options
 
 CHURN_RATE = 30.0
@@ -100,7 +100,7 @@ def run_command(
         if with_churn:
             plan = replace(plan, rules=RULES)
             job = Job(plan, 0, rate if given("rate") else CHURN_RATE, transaction_bytes, churn)
-        found: dict[str, Any] = asyncio.run(run(job, Progress(console)))
+        found: dict[str, Any] = interrupts.run(run(job, Progress(console)))
     print_summary(console, "The L1 and every node hold the same log", summary_rows(found))
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+        options.save(json_file, json.dumps(found, indent=2) + "\n")

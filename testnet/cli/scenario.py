@@ -1,6 +1,5 @@
 """`testnet scenario`."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from testnet import interrupts
 from testnet.cli import options
 from testnet.errors import TestnetError
 
@@ -97,4 +97,4 @@ def _play_real(story: "Scenario", seed: int) -> None:
 
     console = Console()
     with options.workplace(None, console) as place:
-        asyncio.run(run_real(story, place, Progress(console), seed))
+        interrupts.run(run_real(story, place, Progress(console), seed))

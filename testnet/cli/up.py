@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from rich.console import Console
 
 from sequencer.settlement.blobs import CALLDATA
+from testnet import interrupts
 from testnet.cli import options
 from testnet.errors import TestnetError
 
@@ -56,12 +58,12 @@ def up_command(
     Example:  testnet up --nodes 4 --detach && testnet load --rate 500 && testnet down
     """
     from testnet.launch import Plan
-    from testnet.state import Layout, Running
+    from testnet.state import Layout, Running, naming, sole_use
     from testnet.supervisor import supervise
 
     running = Running.load(directory)
     if running is not None and running.is_alive:
-        end = f"testnet down{options.naming(directory)}"
+        end = f"testnet down{naming(directory)}"
         raise TestnetError(f"a testnet runs in {directory} already; end it with: {end}")
     if not fresh and not supervised:
         _refuse_another(context, directory)
@@ -71,10 +73,13 @@ def up_command(
         options_given = ["--nodes", nodes, "--dir", str(directory), "--l1", l1, "--seed", str(seed)]
         options_given += ["--data", data, "--hardfork", hardfork]
         flags = [name for name, given in (("--links", links), ("--fresh", fresh)) if given]
-        _detach(directory, [*options_given, *flags], l1_key)
+        with sole_use(directory) as lock:
+            _detach(directory, [*options_given, *flags], l1_key, lock)
         return
     plan = Plan(directory, int(nodes), l1, seed, l1_key, links, data=data, hardfork=hardfork)
-    asyncio.run(supervise(plan, fresh, Console(), with_table=not supervised))
+    # who is supervised has inherited the lock of who started it
+    with nullcontext() if supervised else sole_use(directory):
+        asyncio.run(supervise(plan, fresh, Console(), with_table=not supervised))
 
 
 def _refuse_another(context: click.Context, directory: Path) -> None:
@@ -101,11 +106,11 @@ def _refuse_another(context: click.Context, directory: Path) -> None:
             )
 
 
-def _detach(directory: Path, arguments: list[str], l1_key: bytes | None) -> None:
-    """Run `up` in a session of its own, and wait until it is up."""
-    from testnet.state import LOG_FILE, Running
+def _detach(directory: Path, arguments: list[str], l1_key: bytes | None, lock: int) -> None:
+    """Run `up` in a session of its own, and wait until it is up; if we are ended, so is that."""
+    from testnet.control import END_TIMEOUT_S
+    from testnet.state import LOG_FILE, Running, naming
 
-    directory.mkdir(parents=True, exist_ok=True)
     log = directory / LOG_FILE
     command = [sys.executable, "-c", "from testnet.cli import main; main()", "up", "--supervised"]
     secret = {"TESTNET_L1_KEY": l1_key.hex()} if l1_key else {}  # other users see command lines
@@ -117,23 +122,33 @@ def _detach(directory: Path, arguments: list[str], l1_key: bytes | None) -> None
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=os.environ | secret,
+            pass_fds=(lock,),
         )
     deadline = time.monotonic() + DETACH_TIMEOUT_S
-    while not ((running := Running.load(directory)) and running.pid == child.pid):
-        if child.poll() is not None or time.monotonic() > deadline:
-            child.kill()
-            raise TestnetError(f"it did not come up; its log {log} ends:\n{_tail(log)}")
-        time.sleep(POLL_S)
+    try:
+        while not ((running := Running.load(directory)) and running.pid == child.pid):
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise TestnetError(f"it did not come up; {_last_words(log)}")
+            time.sleep(POLL_S)
+    except BaseException:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(END_TIMEOUT_S)
+        child.kill()
+        raise
     print(log.read_text().rstrip())
-    named = options.naming(directory)
+    named = naming(directory)
     print(
         f"runs on as process {child.pid}; look with: testnet status{named}, "
         f"end with: testnet down{named}"
     )
 
 
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-10:]
+    if not lines:
+        return f"its log {log} is empty; is there room on that disk?"
+    return "\n".join([f"its log {log} ends:", *lines])
 
 
 @click.command("status")
@@ -150,7 +165,7 @@ def status_command(directory: Path, as_json: bool) -> None:
     from testnet.table import render
 
     running, layout = Running.require(directory), Layout.require(directory)
-    rows, links = asyncio.run(snapshot(running, layout, directory))
+    rows, links = interrupts.run(snapshot(running, layout, directory))
     if as_json:
         found = {"chain_id": layout.chain_id, "l1": layout.l1, "links": links, "nodes": rows}
         print(json.dumps(found, indent=2))

@@ -128,7 +128,10 @@ def test_a_signal_ends_chaos_with_a_word_and_leaves_nothing(tmp_path, number, ex
 def test_an_error_is_one_sentence_and_exit_code_1(tmp_path):
     result = command("status", "--dir", str(tmp_path))
     assert result.returncode == 1
-    assert result.stderr == f"error: no testnet runs in {tmp_path}; start one with: testnet up\n"
+    assert (
+        result.stderr
+        == f"error: no testnet runs in {tmp_path}; start one with: testnet up --dir {tmp_path}\n"
+    )
 
 
 @pytest.mark.parametrize(

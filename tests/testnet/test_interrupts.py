@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from testnet.errors import TestnetError
+from testnet.state import Running, is_starting
+
 ROOT = Path(__file__).parents[2]
 MAIN = "from testnet.cli import main; main()"
 
@@ -45,3 +48,28 @@ def test_a_campaign_that_is_interrupted_again_and_again_ends_with_a_summary(comm
     said, complaints = process.communicate()
     assert (process.returncode, complaints) == (130, "")
     assert "stopped early by SIGINT" in said
+
+
+def test_who_is_interrupted_while_a_testnet_comes_up_detached_ends_it(tmp_path):
+    place = tmp_path / "place"
+    process = start("up", "--detach", "--l1", "none", "--dir", str(place))
+    until(lambda: (place / "node-0" / "node.log").exists())
+    assert is_starting(place)
+    with pytest.raises(TestnetError, match="a testnet is being started or stopped in"):
+        Running.require(place)
+    os.killpg(process.pid, signal.SIGINT)
+    said, complaints = process.communicate(timeout=30)
+    assert (process.returncode, said, complaints.strip()) == (130, "", "interrupted")
+    assert not is_starting(place)  # neither we nor the one that we started
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=str)
+def test_an_impatient_interruption_of_a_run_leaves_nothing(tmp_path, number):
+    process = start("run", "--l1", "none", TMPDIR=str(tmp_path))
+    until(lambda: list(tmp_path.glob("testnet-*/node-0/node.log")))
+    while process.poll() is None:
+        os.killpg(process.pid, number)
+        time.sleep(0.02)
+    _, complaints = process.communicate()
+    assert (process.returncode, complaints.strip()) == (128 + number, "interrupted")
+    assert list(tmp_path.iterdir()) == []

@@ -8,10 +8,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
+from testnet.cli import commands
 from testnet.control import ControlServer, ask
 from testnet.errors import TestnetError
-from testnet.state import LAYOUT_FILE, RUNNING_FILE, Layout, Running, process_started
+from testnet.state import LAYOUT_FILE, RUNNING_FILE, Layout, Running, process_started, sole_use
 
 LAYOUT = Layout(
     seed=3,
@@ -139,3 +141,19 @@ async def test_garbage_is_answered_with_an_error(line):
 async def test_a_testnet_that_does_not_listen_is_an_error():
     with pytest.raises(TestnetError, match="does not answer"):
         await ask(me(), "status")
+
+
+def test_two_do_not_start_a_testnet_in_one_directory(tmp_path):
+    place = tmp_path / "place"
+    with sole_use(place):
+        for arguments in (["up", "--detach"], ["up", "--fresh"], ["run"]):
+            result = CliRunner().invoke(commands, [*arguments, "--dir", str(place)])
+            assert f"a testnet is being started or stopped in {place}" in str(result.exception)
+        assert list(place.iterdir()) == []
+    with sole_use(place):
+        pass
+
+
+def test_the_hint_names_the_directory(tmp_path):
+    with pytest.raises(TestnetError, match=f"testnet up --dir {tmp_path}"):
+        Running.require(tmp_path)
