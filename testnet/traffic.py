@@ -49,7 +49,7 @@ class Traffic:
     retries: int = 0
     """Attempts that failed and were made again."""
     away: set[int] = field(default_factory=set)
-    """Nodes that clients have been told to leave alone: they have left, or are about to."""
+    """Nodes that clients leave alone: they have left, are about to, or are not ready."""
 
     async def run(self, submissions: Iterable[Submission], rate: float) -> None:
         """Submit each at its time, `rate` a second, and wait until all were taken.
@@ -120,7 +120,10 @@ class Traffic:
             if time.monotonic() - sent > PATIENCE_S:
                 raise TestnetError(f"no node takes transaction {submission.index}: {reason}")
             await asyncio.sleep(pause)
-        self.accepted[identity] = Accepted(submission, node, sent, identity)
+        first = self.accepted.get(identity)  # where it is sent again, the first time counts
+        self.accepted[identity] = Accepted(
+            submission, node, first.sent if first else sent, identity
+        )
 
     def _next_present(self, node: int) -> int:
         """This node, or the first after it that is not away."""

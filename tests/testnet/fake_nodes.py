@@ -37,17 +37,22 @@ class FakeLog:
 
 @dataclass
 class FakeNode:
-    """One node on the log; `refusal` is a JSON-RPC error that it answers to every submission."""
+    """One node on the log; `refusal` is a JSON-RPC error that it answers to every submission.
+
+    With `trouble` it is not ready, and keeps what it accepts to itself.
+    """
 
     log: FakeLog
     url: str = ""
     refusal: dict | None = None
+    trouble: str | None = None
     submissions: int = 0
     nonces: list[bytes] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/readyz":
-            return web.Response(text="ready\n")
+            status = 200 if self.trouble is None else 503
+            return web.Response(text=f"{self.trouble or 'ready'}\n", status=status)
         if request.path == "/submit":
             return await self.submit(await request.read())
         if request.method == "GET":
@@ -62,21 +67,25 @@ class FakeNode:
         if call["method"] == "seq_submit":
             namespace, texts = call["params"]
             found = [(namespace, bytes.fromhex(text[2:])) for text in texts]
-            await self.log.submit(found)
+            await self.take(found)
             return web.json_response(
                 answer | {"result": ["0x" + transaction_id(*item).hex() for item in found]}
             )
         assert call["method"] == "eth_sendRawTransaction"
         raw = bytes.fromhex(call["params"][0].removeprefix("0x"))
-        await self.log.submit([(int(request.path.rsplit("/", 1)[1]), raw)])
+        await self.take([(int(request.path.rsplit("/", 1)[1]), raw)])
         return web.json_response(answer | {"result": "0x" + keccak(raw).hex()})
+
+    async def take(self, transactions: list[tuple[int, bytes]]) -> None:
+        if self.trouble is None:
+            await self.log.submit(transactions)
 
     async def submit(self, body: bytes) -> web.Response:
         if self.refusal is not None:
             return web.json_response({"error": self.refusal}, status=429)
         self.submissions += 1
         found = decode_submission(body, Limits())
-        await self.log.submit(found)
+        await self.take(found)
         return web.Response(
             body=b"".join(transaction_id(*item) for item in found),
             content_type="application/octet-stream",

@@ -5,7 +5,9 @@ import itertools
 import time
 
 import pytest
+from rich.console import Console
 
+from testnet import load as module
 from testnet.client import NodeClient
 from testnet.cluster import NodeSpec
 from testnet.errors import TestnetError, sentence_of
@@ -18,6 +20,11 @@ from tests.testnet.fake_nodes import fake_nodes
 
 FULL = {"code": -32005, "message": "the pool is full", "data": {"retry_after_ms": 20}}
 WRONG = {"code": -32000, "message": "invalid sender"}
+
+
+def specs_of(nodes, directory):
+    ports = [int(node.url.rsplit(":", 1)[1]) for node in nodes]
+    return [NodeSpec(f"node-{at}", directory, port, 0) for at, port in enumerate(ports)]
 
 
 def first(count, nodes):
@@ -116,16 +123,36 @@ async def test_a_watcher_refuses_a_log_with_a_transaction_twice():
 
 
 async def test_load_reports_what_was_committed(tmp_path):
-    from rich.console import Console
-
     async with fake_nodes(2) as nodes:
-        specs = [
-            NodeSpec(f"node-{at}", tmp_path, int(node.url.rsplit(":", 1)[1]), 0)
-            for at, node in enumerate(nodes)
-        ]
+        specs = specs_of(nodes, tmp_path)
         found = await load(specs, 400, 0.1, 200, 0, Progress(Console(quiet=True)))
         again = await load(specs, 400, 0.1, 200, 0, Progress(Console(quiet=True)))
     assert found["committed"] == again["committed"] == "40 on 2 nodes"
+
+
+async def test_a_load_sends_again_what_a_node_in_trouble_had_accepted(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RESEND_AFTER_S", 0.1)
+    async with fake_nodes(3) as nodes:
+        specs, console = specs_of(nodes, tmp_path), Console(quiet=True)
+        task = asyncio.create_task(load(specs, 100, 2, 200, 0, Progress(console)))
+        await until(lambda: nodes[1].submissions > 3)
+        nodes[1].trouble = "connected to 0 of 2 other members"
+        found = await task
+    assert found["committed"].startswith("200 on ")
+    assert found["not ready"] == "node-1: connected to 0 of 2 other members"
+    assert int(found["sent again"].split(",")[0]) > 0
+    assert nodes[1].submissions < 67  # they went elsewhere
+
+
+async def test_a_load_that_fails_says_who_is_not_ready(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "COMMIT_TIMEOUT_S", 0.5)
+    async with fake_nodes(2) as nodes:
+        nodes[1].trouble = "connected to 0 of 1 other members"
+        nodes[0].log.paused = True
+        with pytest.raises(
+            TestnetError, match=r"node-0 lacks 4,.* of 4; node-1: connected to 0 of"
+        ):
+            await load(specs_of(nodes, tmp_path), 400, 0.01, 200, 0, Progress(Console(quiet=True)))
 
 
 async def test_an_endless_stream_ends_when_it_is_told_to_and_loses_nothing():
