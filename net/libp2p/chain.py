@@ -5,6 +5,7 @@ its own, as identify tells, says why.
 """
 
 import logging
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _PREFIX: Final = "/dsequencer/1/"
 _ID_BYTES: Final = 8
+_BEGINNING: Final = re.compile("[0-9a-f]{16}")
 
 
 class Chain:
@@ -30,7 +32,8 @@ class Chain:
         """How the id of another chain begins whose channels are `spoken`; None without any."""
         for name in spoken:
             if name.startswith(_PREFIX) and name not in self.protocols.values():
-                return name.removeprefix(_PREFIX).rpartition("/")[0][: 2 * _ID_BYTES] or "unknown"
+                theirs = name.removeprefix(_PREFIX).partition("/")[0]
+                return theirs if _BEGINNING.fullmatch(theirs) else "unknown"
         return None
 
     def note(self, peer: PeerId, other: str) -> None:
