@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from net.libp2p.chain import Chain
 from net.libp2p.handshake import RawStream
 from net.libp2p.mesh import Mesh
 from net.libp2p.options import MeshOptions
@@ -136,6 +137,20 @@ async def test_a_node_of_another_chain_is_refused_by_both_sides_with_the_reason(
     assert not other.peers_up
     for mesh in meshes:
         await mesh.aclose()
+
+
+@pytest.mark.parametrize(
+    ("spoken", "other"),
+    [
+        ("/dsequencer/1/0101010101010101/bulk", None),
+        ("/ipfs/ping/1.0.0", None),
+        ("/dsequencer/1/0202020202020202/bulk", "02" * 8),
+        ("/dsequencer/1/control", "unknown"),
+        ("/dsequencer/1/\x1b[31mfake line\n/control", "unknown"),
+    ],
+)
+def test_what_a_peer_calls_its_chain_is_an_id_or_nothing(spoken: str, other: str | None) -> None:
+    assert Chain(bytes([1]) * 32).told_by(["/ipfs/id/1.0.0", spoken]) == other
 
 
 async def test_many_pings_leave_no_stream_behind() -> None:
