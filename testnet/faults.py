@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
+
 from testnet.cluster import Cluster, NodeProcess
 from testnet.errors import TestnetError
 from testnet.l1 import L1Handle, L1LaunchError
@@ -127,6 +129,15 @@ NODE_VERBS: Final[dict[str, Callable[["Testnet", str], Awaitable[str]]]] = {
 }
 
 
+def l1_states(l1: L1Handle | None) -> list[str]:
+    """What is wrong with the L1 on request, in lines for people.
+
+    A base fee that was raised is not: it falls by itself, block by block.
+    """
+    is_stalled = l1 is not None and l1.stalled
+    return ["L1       stands still; let it go on with: testnet l1 resume"] if is_stalled else []
+
+
 async def l1_fault(l1: L1Handle | None, arguments: dict[str, Any]) -> str:
     """`stall`, `resume`, `reorg` (`depth`) or `spike` (`base_fee` in wei) the L1."""
     if l1 is None:
@@ -147,6 +158,7 @@ async def l1_fault(l1: L1Handle | None, arguments: dict[str, Any]) -> str:
             fee = int(arguments.get("base_fee") or DEFAULT_SPIKE_WEI)
             await l1.spike(fee)
             return f"the base fee of the L1 is {fee / 10**9:g} gwei"
-    except (L1LaunchError, OSError) as error:
-        raise TestnetError(f"the L1 did not do that: {error}") from None
+    except (L1LaunchError, aiohttp.ClientError, OSError) as error:
+        reason = str(error) or "it does not answer"
+        raise TestnetError(f"the L1 did not do that: {reason}") from None
     raise TestnetError(f"unknown L1 fault {fault!r}")

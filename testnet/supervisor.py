@@ -17,7 +17,7 @@ from rich.live import Live
 from testnet import table
 from testnet.control import ControlServer, Tell, ask
 from testnet.errors import TestnetError
-from testnet.faults import NODE_VERBS, cut_links, l1_fault, link_states, node_states
+from testnet.faults import NODE_VERBS, cut_links, l1_fault, l1_states, link_states, node_states
 from testnet.interrupts import Interrupted, heard
 from testnet.launch import Plan, Testnet, launch, remove_testnet
 from testnet.membership import MEMBER_VERBS
@@ -57,7 +57,11 @@ class Supervisor:
     async def handle(self, verb: str, arguments: dict[str, Any], tell: Tell) -> Any:
         """Do what a command asks for.  Raises TestnetError."""
         if verb == "status":
-            return {"nodes": node_states(self.testnet.cluster), "links": link_states(self.testnet)}
+            return {
+                "nodes": node_states(self.testnet.cluster),
+                "links": link_states(self.testnet),
+                "l1": l1_states(self.testnet.l1),
+            }
         if verb in NODE_VERBS:
             return await NODE_VERBS[verb](self.testnet, str(arguments.get("node")))
         if verb in MEMBER_VERBS:
@@ -88,7 +92,8 @@ class Supervisor:
             for node in self.testnet.cluster.nodes
             if node.failed
         ]
-        return [*link_states(self.testnet), *failures, "Ctrl-C stops it"]
+        wrong = link_states(self.testnet) + l1_states(self.testnet.l1)
+        return [*wrong, *failures, "Ctrl-C stops it"]
 
 
 async def supervise(plan: Plan, fresh: bool, console: Console, with_table: bool) -> None:
@@ -124,13 +129,16 @@ async def supervise(plan: Plan, fresh: bool, console: Console, with_table: bool)
 
 async def snapshot(
     running: Running, layout: Layout, directory: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of the table, over a second, so that they hold rates; and lines about its links."""
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """The rows of the table, over a second, so that they hold rates.
+
+    And lines about what is wrong on request with its `links` and its `l1`.
+    """
     sampler = table.Sampler(layout.specs(directory))
     try:
         await sampler.sample((await ask(running, "status"))["nodes"])
         await asyncio.sleep(REFRESH_S)
         found = await ask(running, "status")
-        return await sampler.sample(found["nodes"]), found["links"]
+        return await sampler.sample(found.pop("nodes")), found
     finally:
         await sampler.aclose()

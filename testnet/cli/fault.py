@@ -8,6 +8,9 @@ import click
 from testnet import interrupts
 from testnet.cli import options
 
+MAX_BASE_FEE_WEI = 10**18
+"""An ether a gas: nobody posts for that."""
+
 
 def tell(directory: Path, verb: str, **arguments: Any) -> None:
     """Have the testnet that runs in a directory do something, and print what it says."""
@@ -113,7 +116,7 @@ def slow_command(node: str, delay_ms: float, directory: Path) -> None:
 @click.command("l1")
 @click.argument("verb", type=click.Choice(("stall", "resume", "reorg", "spike")))
 @click.option("--depth", type=click.IntRange(1, 64), help="Blocks to replace (reorg).")
-@click.option("--base-fee", type=click.IntRange(1), help="Wei a gas (spike).")
+@click.option("--base-fee", type=click.IntRange(1, MAX_BASE_FEE_WEI), help="Wei a gas (spike).")
 @options.directory
 def l1_command(verb: str, depth: int | None, base_fee: int | None, directory: Path) -> None:
     """Stall the L1, let it go on, replace its last blocks, or make it expensive.
@@ -121,4 +124,7 @@ def l1_command(verb: str, depth: int | None, base_fee: int | None, directory: Pa
     \b
     Example:  testnet l1 stall; testnet l1 resume; testnet l1 reorg --depth 2
     """
+    for option, value, user in (("--depth", depth, "reorg"), ("--base-fee", base_fee, "spike")):
+        if value is not None and verb != user:
+            raise click.UsageError(f"{option} is for {user}, not for {verb}")
     tell(directory, "l1", fault=verb, depth=depth, base_fee=base_fee)

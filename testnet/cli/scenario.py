@@ -51,6 +51,8 @@ def scenario_command(names: tuple[str, ...], real: bool, show: bool, seed: int) 
 def _choose(names: tuple[str, ...]) -> "list[Scenario]":
     from testnet.scenarios.named import SCENARIOS
 
+    if "" in names:
+        raise click.UsageError("an empty name stands for no scenario; leave it out to play all")
     chosen = [
         story
         for title, story in SCENARIOS.items()

@@ -165,13 +165,21 @@ def status_command(directory: Path, as_json: bool) -> None:
     from testnet.table import render
 
     running, layout = Running.require(directory), Layout.require(directory)
-    rows, links = interrupts.run(snapshot(running, layout, directory))
+    rows, wrong = interrupts.run(snapshot(running, layout, directory))
     if as_json:
-        found = {"chain_id": layout.chain_id, "l1": layout.l1, "links": links, "nodes": rows}
+        found = {
+            "chain_id": layout.chain_id,
+            "l1": layout.l1,
+            "l1_faults": wrong["l1"],
+            "links": wrong["links"],
+            "nodes": rows,
+        }
         print(json.dumps(found, indent=2))
         return
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(render(rows, [*links, *layout.describe(directory)]), highlight=False)
+    console.print(
+        render(rows, [*wrong["links"], *wrong["l1"], *layout.describe(directory)]), highlight=False
+    )
 
 
 @click.command("down")

@@ -62,6 +62,8 @@ class L1Handle:
     kind: Kind
     funded_keys: list[bytes] = field(default_factory=list)
     log_path: Path | None = None
+    stalled: bool = False
+    """Whether `stall` was the last word."""
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -72,10 +74,12 @@ class L1Handle:
     async def stall(self) -> None:
         """Stop mining (embedded) or stop the process, answers included (anvil)."""
         await _set_stalled(self.kind, self.url, self.pid, True)
+        self.stalled = True
 
     async def resume(self) -> None:
         """The opposite of `stall`."""
         await _set_stalled(self.kind, self.url, self.pid, False)
+        self.stalled = False
 
     async def reorg(self, depth: int) -> None:
         """Replace the last `depth` blocks (at most 3 on embedded)."""
@@ -297,7 +301,9 @@ async def rpc(url: str, method: str, parameters: list[Any]) -> Any:
     ):
         answer = await response.json(content_type=None)
     if not isinstance(answer, dict) or "result" not in answer:
-        raise L1LaunchError(f"{method} at {url}: {answer}")
+        error = answer.get("error") if isinstance(answer, dict) else None
+        reason = error.get("message") if isinstance(error, dict) else None
+        raise L1LaunchError(reason or f"{method} at {url} is answered with {answer}")
     return answer["result"]
 
 

@@ -85,6 +85,10 @@ def test_help_is_quick_since_nothing_heavy_is_imported():
         (["sim-l1", "--seeds", "1-2", "--trace"], "one seed"),
         (["sim", "--seeds", "all"], "no seed and no range"),
         (["l1", "explode"], "explode"),
+        (["l1", "stall", "--depth", "2"], "--depth is for reorg, not for stall"),
+        (["l1", "reorg", "--base-fee", "5"], "--base-fee is for spike, not for reorg"),
+        (["l1", "spike", "--base-fee", "9" * 84], "--base-fee"),
+        (["scenario", ""], "an empty name stands for no scenario"),
         (["nonsense"], "nonsense"),
     ],
 )

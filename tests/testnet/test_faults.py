@@ -8,7 +8,8 @@ import pytest
 
 from testnet.cluster import Cluster, NodeProcess, NodeSpec
 from testnet.errors import TestnetError
-from testnet.faults import NODE_VERBS, cut_links, link_states
+from testnet.faults import NODE_VERBS, cut_links, l1_fault, l1_states, link_states
+from testnet.l1 import launch_l1
 from testnet.links import Links
 from testnet.table import describe_epochs
 
@@ -73,3 +74,19 @@ def test_a_member_that_does_not_answer_is_still_of_the_committee():
     assert line == "epoch    0: node-1, node-2, node-3 and 1 more of its 4 members"
     rows[0] |= {"epoch": 0, "seat": 0, "members": 4}
     assert describe_epochs(rows) == ["epoch    0: node-0, node-1, node-2, node-3"]
+
+
+async def test_an_l1_refuses_in_a_sentence_and_its_stall_is_told(tmp_path):
+    l1 = await launch_l1("embedded", tmp_path)
+    try:
+        with pytest.raises(TestnetError) as refused:
+            await l1_fault(l1, {"fault": "reorg", "depth": 64})
+        why = "a reorg of depth 64 would reach the finalized block"
+        assert str(refused.value) == f"the L1 did not do that: {why}"
+        assert l1_states(l1) == []
+        await l1_fault(l1, {"fault": "stall"})
+        assert l1_states(l1) == ["L1       stands still; let it go on with: testnet l1 resume"]
+        await l1_fault(l1, {"fault": "resume"})
+        assert l1_states(l1) == l1_states(None) == []
+    finally:
+        await l1.aclose()
