@@ -4,7 +4,8 @@ Rules Ep2 and Ep4. What ended each epoch is stored for ever; it is small, and ev
 believed across epochs starts with it. The committee to attest is stored until its epoch begins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from consensus.bls import Crypto
 from consensus.codec import u64
@@ -13,7 +14,9 @@ from consensus.epochs import EpochChange, decode_committee, encode_committee
 from consensus.errors import InvalidMessage
 from consensus.types import CommitCertificate
 from sequencer.store.schema import META_NEXT_COMMITTEE, Table
-from sequencer.store.seam import Store, WriteBatch
+from sequencer.store.seam import DAMAGED_ROW, Store, StoreError, WriteBatch
+
+Decoded = TypeVar("Decoded")
 
 MAX_LEARNED = 8
 """Epochs ahead of mine whose committees are kept."""
@@ -40,7 +43,7 @@ class Epochs:
     def change_to(self, epoch: int) -> EpochChange | None:
         """How an epoch began; None for the first one, and for those that have not begun."""
         value = self._store.get(Table.EPOCHS, u64(epoch))
-        return EpochChange.decode(value) if value is not None else None
+        return _read(EpochChange.decode, value, f"the change to epoch {epoch}")
 
     def committee_of(self, epoch: int) -> Committee | None:
         """The committee of an epoch that has begun."""
@@ -79,7 +82,7 @@ class Epochs:
     def _recall_next(self) -> None:
         """What was learned before a restart: no L1 is needed to know whom a digest means."""
         value = self._store.get(Table.META, META_NEXT_COMMITTEE)
-        committee = decode_committee(value) if value is not None else None
+        committee = _read(decode_committee, value, "the next committee")
         if committee is not None and committee.epoch == self.committee.epoch + 1:
             self._snapshots[committee.epoch] = committee
 
@@ -126,3 +129,10 @@ class Epochs:
             return self.hear([change for change in told if change.certificate.epoch >= epoch])
         except InvalidMessage:
             return None  # the first of what was told was good, this is not
+
+
+def _read(decode: Callable[[bytes], Decoded], value: bytes | None, what: str) -> Decoded | None:
+    try:
+        return decode(value) if value is not None else None
+    except InvalidMessage:
+        raise StoreError(f"{what} {DAMAGED_ROW}") from None

@@ -34,13 +34,12 @@ from sequencer.history import Base, Pruned, Pruner, Retention
 from sequencer.index import INDEX_BITS, TransactionIndex
 from sequencer.settlement.batch import GENESIS_LOG_ROOT, LogEntry
 from sequencer.store.schema import META_HEAD, Table
-from sequencer.store.seam import Store, StoreError, WriteBatch
+from sequencer.store.seam import DAMAGED_ROW, Store, StoreError, WriteBatch
 
 _HEAD = Struct(">Q32sQ32sQ")
 _INDEX_MASK = (1 << INDEX_BITS) - 1
 _ROWS_PER_READ = 256
 _RIVALS_PER_READ = 8
-_DAMAGED = "is damaged on disk; keep it, and see 'The data is lost' in docs/operators.md"
 
 Decoded = TypeVar("Decoded")
 
@@ -236,7 +235,7 @@ class Ledger:
             return None
         block = _decoded(Block.decode, data)
         if block is None or block.id != block_id:
-            raise StoreError(f"block {block_id.hex()} {_DAMAGED}")
+            raise StoreError(f"block {block_id.hex()} {DAMAGED_ROW}")
         return block
 
     def proof_at_or_after(self, height: int) -> tuple[int, CommitProof] | None:
@@ -329,7 +328,7 @@ class Ledger:
             return None
         collection = _decoded(lambda data: Collection.decode(data, self._rules), data)
         if collection is None or collection.digest != digest:
-            raise StoreError(f"collection {digest.hex()} {_DAMAGED}")
+            raise StoreError(f"collection {digest.hex()} {DAMAGED_ROW}")
         return collection
 
     def unordered_collections(self) -> list[Collection]:

@@ -11,6 +11,8 @@ from typing import Protocol
 from sequencer.store.schema import FORMAT_VERSION, META_CHAIN_ID, META_FORMAT, Table
 
 MAX_KEY_BYTES = 64
+DAMAGED_ROW = "is damaged on disk; keep it, and see 'The data is lost' in docs/operators.md"
+"""What is said of a row that cannot be read."""
 
 
 class StoreError(Exception):

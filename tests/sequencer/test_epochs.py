@@ -1,5 +1,7 @@
 """What a node knows of the committees to come: it outlives the process until the epoch begins."""
 
+import pytest
+
 from consensus.codec import u64
 from consensus.committee import Committee, Member
 from consensus.epochs import EpochChange
@@ -7,7 +9,7 @@ from consensus.types import CommitCertificate, genesis_block
 from sequencer.epochs import Epochs
 from sequencer.store.memory import MemoryStore
 from sequencer.store.schema import META_NEXT_COMMITTEE, Table
-from sequencer.store.seam import WriteBatch
+from sequencer.store.seam import StoreError, WriteBatch
 from testnet.simulation.crypto import StubCrypto
 
 CHAIN = b"\x11" * 32
@@ -93,3 +95,18 @@ def test_a_row_of_another_epoch_is_passed_over() -> None:
     begin(epochs, store, committee(1))
     learn(epochs, store, committee(2))
     assert opened(store, epoch=0).next_digest() is None
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "epoch", "what"),
+    [
+        (Table.META, META_NEXT_COMMITTEE, 0, "the next committee"),
+        (Table.EPOCHS, u64(1), 1, "the change to epoch 1"),
+    ],
+)
+def test_a_damaged_row_is_a_sentence(table: Table, key: bytes, epoch: int, what: str) -> None:
+    store, writes = MemoryStore(CHAIN), WriteBatch()
+    writes.put(table, key, b"rotten")
+    store.save(writes)
+    with pytest.raises(StoreError, match=f"{what} is damaged on disk; keep it"):
+        opened(store, epoch)
