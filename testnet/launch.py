@@ -149,7 +149,8 @@ async def launch(
     async with AsyncExitStack() as stack:
         layout = Layout.load(plan.directory)
         if layout is None:
-            layout, l1 = await _create(plan, progress, stack)
+            with _full_disk(plan.directory):
+                layout, l1 = await _create(plan, progress, stack)
         else:
             l1 = await _reopen(plan, layout, progress, stack)
         genesis = Genesis.load(plan.directory / GENESIS_FILE)
@@ -165,6 +166,17 @@ async def launch(
             cluster.start()
             await testnet.wait_ready(cluster.present, START_TIMEOUT_S, stage)
         yield testnet
+
+
+@contextmanager
+def _full_disk(directory: Path) -> Iterator[None]:
+    """Name the directory where writing fails without naming a file, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise TestnetError(f"{directory}: {error.strerror}") from None
 
 
 def _configure(plan: Plan, cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """The command line: help with examples, options that are checked, errors in one sentence."""
 
+import errno
 import json
 import os
 import signal
@@ -12,9 +13,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sequencer.config import ConfigError
 from testnet.cli import COMMANDS, commands
 from testnet.errors import TestnetError
-from testnet.state import Layout, Running, process_started
+from testnet.state import LOG_FILE, Layout, Running, process_started
 
 ROOT = Path(__file__).parents[2]
 MAIN = "from testnet.cli import main; main()"
@@ -273,3 +275,82 @@ def test_a_summary_that_cannot_be_written_hides_no_broken_seed(tmp_path, monkeyp
     result = CliRunner().invoke(commands, ["sim", "--json", str(summary)])
     assert "seed 7 broke A1: two logs" in result.output
     assert str(result.exception) == f"{summary}: No such file or directory"
+
+
+FULL = Path("/dev/full")
+"""Every byte that is written there meets a full disk."""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the kernel has no /dev/full")
+@pytest.mark.parametrize("arguments", [["scenario", "--list"], ["--help"]])
+def test_an_output_that_is_full_is_one_sentence(arguments):
+    with FULL.open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", MAIN, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.endswith("No space left on device\n")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="the kernel has no /dev/full")
+def test_a_summary_meets_a_full_disk_in_one_sentence(tmp_path):
+    summary = tmp_path / "s.json"
+    summary.symlink_to(FULL)
+    arguments = ["--seed", "1", "--nodes", "4", "--duration", "1", "--json", str(summary)]
+    result = CliRunner().invoke(commands, ["sim", *arguments])
+    assert str(result.exception) == f"{summary}: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "PLACE: No space left on device"),
+        (ConfigError("keys cannot be written"), "keys cannot be written"),
+    ],
+)
+def test_keys_that_cannot_be_written_are_one_sentence(tmp_path, monkeypatch, failure, sentence):
+    def make_members(*_):
+        raise failure
+
+    monkeypatch.setattr("testnet.launch.make_members", make_members)
+    result = CliRunner().invoke(commands, ["run", "--l1", "none", "--dir", str(tmp_path)])
+    assert isinstance(result.exception, TestnetError)
+    assert str(result.exception) == sentence.replace("PLACE", str(tmp_path))
+
+
+def test_a_testnet_that_could_write_no_log_says_so(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / LOG_FILE).symlink_to("/dev/null")
+    (place / "thesis.tex").write_text("dear to somebody")
+    result = CliRunner().invoke(commands, ["up", "--detach", "--l1", "none", "--dir", str(place)])
+    log = place / LOG_FILE
+    assert str(result.exception) == (
+        f"it did not come up; its log {log} is empty; is there room on that disk?"
+    )
+
+
+def test_a_command_that_failed_waits_for_no_thread():
+    script = (
+        "import threading, testnet.cli as cli\n"
+        "from testnet.errors import TestnetError\n"
+        "def fail(**_):\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        "    raise TestnetError('it broke')\n"
+        "cli.commands.main = fail\n"
+        "cli.main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (result.returncode, result.stderr) == (1, "error: it broke\n")
