@@ -5,7 +5,6 @@ are not ready, and send again what such a node had accepted and told nobody; nob
 """
 
 import asyncio
-import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -109,7 +108,7 @@ async def load(
     # Accounts and payloads of its own: their nonces start at 0 whatever was sent before.
     workload = Workload(seed + (time.time_ns() << 16), len(specs), transaction_bytes)
     count = max(1, int(rate * duration_s))
-    submissions = await asyncio.to_thread(lambda: list(itertools.islice(iter(workload), count)))
+    submissions = await workload.take(count)
     watchers = await _watch(specs, clients)
     it = _Load(traffic, watchers, _Health(specs, traffic))
     background = [asyncio.create_task(watcher.run()) for watcher in watchers]

@@ -6,7 +6,6 @@ it stopped.  All of these have to be the same bytes, and exactly what was submit
 """
 
 import asyncio
-import itertools
 import random
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ from testnet.report import Progress, Stage, latency_summary, spell_bytes, spell_
 from testnet.state import Layout
 from testnet.traffic import Traffic
 from testnet.watch import Watcher
-from testnet.workload import Submission, Workload
+from testnet.workload import Workload
 
 COMMIT_TIMEOUT_S: Final = 60.0
 FINAL_TIMEOUT_S: Final = 120.0
@@ -164,7 +163,7 @@ async def _submit(it: Run) -> None:
         workload = Workload(job.plan.seed, job.plan.nodes, job.transaction_bytes)
         ended = asyncio.Event()
         if job.transactions:
-            submissions = await asyncio.to_thread(_take, workload, job.transactions)
+            submissions = await workload.take(job.transactions)
             traffic = it.traffic.run(submissions, job.rate)
         else:
             traffic = it.traffic.run_until(iter(workload), job.rate, ended)
@@ -203,10 +202,6 @@ def _names(it: Run) -> str:
     return ", ".join(
         name if count == 1 else f"{name} {count} times" for name, count in times.items()
     )
-
-
-def _take(workload: Workload, count: int) -> list[Submission]:
-    return list(itertools.islice(iter(workload), count))
 
 
 def _accepted(it: Run) -> str:

@@ -5,7 +5,9 @@ two rollups, sent by web3.py to a node's `/rollup/<chain id>`.  The other half i
 two other namespaces, sent through `seq_submit` and through `POST /submit`.
 """
 
+import asyncio
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +33,9 @@ MIN_TRANSACTION_BYTES: Final = 32
 
 MAX_TRANSACTION_BYTES: Final = 90_000
 """Below what the default rules of a genesis admit."""
+
+PART: Final = 1_000
+"""Submissions that are signed in one go: about a second."""
 
 MAX_FEE_WEI: Final = 30 * 10**9
 
@@ -84,6 +89,15 @@ class Workload:
                 data = payload.randbytes(self.transaction_bytes)
                 yield Submission(index, node, OPAQUE_NAMESPACES[kind // 2], data, lane)
             index += 1
+
+    async def take(self, count: int) -> list[Submission]:
+        """The first `count`, signed in a thread: part by part, so that Ctrl-C waits for one."""
+        found: list[Submission] = []
+        stream = iter(self)
+        while len(found) < count:
+            part = min(PART, count - len(found))
+            found += await asyncio.to_thread(list, itertools.islice(stream, part))
+        return found
 
     def _account(self, rollup: int, node: int, lane: int) -> "LocalAccount":
         from eth_account import Account  # half a second that --help need not wait for

@@ -7,6 +7,7 @@ from eth_account import Account
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 
+from testnet import workload as module
 from testnet.workload import LANES, OPAQUE_NAMESPACES, ROLLUPS, Submission, Workload
 
 
@@ -48,3 +49,9 @@ def test_sizes_are_as_asked():
             assert len(item.data) == 1_000
         else:
             assert abs(len(item.data) - 1_000) < 20
+
+
+async def test_what_is_taken_is_the_beginning_of_the_stream(monkeypatch):
+    monkeypatch.setattr(module, "PART", 7)
+    for count in (4, 7, 20):
+        assert await Workload(7, 4, 300).take(count) == first(count)
