@@ -5,7 +5,6 @@ deletes what is temporary.  Signals are listened to again `INSIST_AFTER_S` later
 process at once; the kernel ends its nodes with it.
 """
 
-import asyncio
 import os
 import signal
 import time
@@ -56,6 +55,8 @@ def be_deaf() -> None:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`; the first signal cancels `main`, and when that is done raises."""
+    import asyncio  # what needs no loop does not wait for it
+
     came: list[int] = []
 
     async def whole() -> T:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from consensus.rules import Rules
-from sequencer.config import CONFIG_FILE, NodeConfig
+from sequencer.config import CONFIG_FILE, ConfigError, NodeConfig
 from sequencer.genesis import GENESIS_FILE, Genesis, L1Settings
 from sequencer.settlement.blobs import BLOBS, CALLDATA, MAX_BLOB_BATCH_BYTES
 from testnet.client import NodeClient, open_session
@@ -149,7 +149,7 @@ async def launch(
     async with AsyncExitStack() as stack:
         layout = Layout.load(plan.directory)
         if layout is None:
-            with _full_disk(plan.directory):
+            with _writing(plan.directory):
                 layout, l1 = await _create(plan, progress, stack)
         else:
             l1 = await _reopen(plan, layout, progress, stack)
@@ -169,10 +169,12 @@ async def launch(
 
 
 @contextmanager
-def _full_disk(directory: Path) -> Iterator[None]:
-    """Name the directory where writing fails without naming a file, as on a full disk."""
+def _writing(directory: Path) -> Iterator[None]:
+    """One sentence where keys and settings cannot be written, as on a full disk."""
     try:
         yield
+    except ConfigError as error:
+        raise TestnetError(str(error)) from None
     except OSError as error:
         if error.filename is not None or error.errno is None:
             raise

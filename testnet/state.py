@@ -183,7 +183,9 @@ def _read(path: Path, names: set[str]) -> dict[str, Any] | None:
         fields = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise TestnetError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise TestnetError(f"{path} cannot be read ({error}); delete it") from None
     if not isinstance(fields, dict) or fields.get("version") != VERSION or set(fields) != names:
         raise TestnetError(f"{path} was written by another version; delete it")

@@ -11,7 +11,6 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from sequencer.config import ConfigError
 from testnet import interrupts
 from testnet.errors import TestnetError
 
@@ -63,8 +62,6 @@ class _LazyGroup(click.Group):
         """Run a command; a file that cannot be read or written is one sentence, no traceback."""
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
-            raise TestnetError(str(error)) from None
         except OSError as error:
             if error.filename is None and error.errno not in NO_ROOM:
                 raise

@@ -157,3 +157,9 @@ def test_two_do_not_start_a_testnet_in_one_directory(tmp_path):
 def test_the_hint_names_the_directory(tmp_path):
     with pytest.raises(TestnetError, match=f"testnet up --dir {tmp_path}"):
         Running.require(tmp_path)
+
+
+def test_what_cannot_be_read_is_not_to_be_deleted(tmp_path):
+    (tmp_path / LAYOUT_FILE).mkdir()
+    with pytest.raises(TestnetError, match=r"cannot be read: Is a directory$"):
+        Layout.load(tmp_path)
