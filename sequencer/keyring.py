@@ -26,10 +26,10 @@ from sequencer.keys import (
     NodeKeys,
     public_keys,
     read_keystore,
-    sync_directory,
     write_private,
 )
 from sequencer.keystore import encrypt_v4
+from sequencer.store.directory import sync_directory
 
 NEXT_FILE: Final = "bls-next.json"
 ARCHIVE: Final = "archive"

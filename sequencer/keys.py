@@ -20,6 +20,7 @@ from consensus.bls import KeySigner, new_bls_secret
 from net.libp2p.identity import peer_id_from_public_key
 from sequencer.config import ConfigError, read_bounded
 from sequencer.keystore import KeystoreError, decrypt, encrypt_v3, encrypt_v4
+from sequencer.store.directory import sync_directory
 
 KEYS_DIRECTORY: Final = "keys"
 BLS_FILE: Final = "bls.json"
@@ -185,12 +186,3 @@ def write_private(path: Path, text: str) -> None:
         raise
     part.rename(path)
     sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """What was renamed in a directory stays so when the power goes."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

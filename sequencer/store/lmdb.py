@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
+from sequencer.store.directory import sync_directory
 from sequencer.store.schema import Table
 from sequencer.store.seam import Store, StoreError, StoreFull, WriteBatch, claim
 
@@ -131,7 +132,7 @@ class LmdbStore(Store):
             sync=True,
         )
         if not self._read_only:
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         return env
 
     def _check_length(self) -> None:
@@ -221,15 +222,6 @@ def _reserve(path: Path, size: int) -> None:
     try:
         if hasattr(os, "posix_fallocate"):  # not on macOS
             os.posix_fallocate(descriptor, 0, size)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    """LMDB syncs its file, not the entry of a new file in its directory."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
