@@ -1,8 +1,10 @@
 """All that the signing rules permit in a few rounds, and that it shows if they permit more."""
 
 import pytest
+from click.testing import CliRunner
 
-from testnet.cli import main
+from testnet.cli import commands
+from testnet.errors import TestnetError
 from testnet.simulation.exploration import Explored, explore_orders, explore_rounds
 from testnet.simulation.mutants import MUTANTS
 from testnet.simulation.mutation import applied
@@ -58,12 +60,12 @@ def test_what_the_rounds_leave_out_makes_no_difference(name: str) -> None:
     assert broken(name, 4, 2).violation is not None
 
 
-def test_the_command_tells_how_many_and_how(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["explore", "--rounds", "2"])
-    assert "27 states" in capsys.readouterr().out
-    with applied(BY_NAME["a second vote in a round"]), pytest.raises(SystemExit) as ended:
-        main(["explore", "--rounds", "1"])
-    assert ended.value.code == 1
-    said = capsys.readouterr()
-    assert "vote for" in said.out
-    assert "both certified" in said.err
+def test_the_command_tells_how_many_and_how() -> None:
+    sound = CliRunner().invoke(commands, ["explore", "--rounds", "2"])
+    assert sound.exit_code == 0
+    assert "27 states" in sound.output
+    with applied(BY_NAME["a second vote in a round"]):
+        found = CliRunner().invoke(commands, ["explore", "--rounds", "1"])
+    assert "vote for" in found.output
+    assert isinstance(found.exception, TestnetError)
+    assert "both certified" in str(found.exception)
