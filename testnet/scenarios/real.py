@@ -31,6 +31,7 @@ from testnet.scenarios.expectations import Judge
 from testnet.scenarios.real_actions import Hands
 from testnet.scenarios.real_clients import Clients, ScenarioClock
 from testnet.scenarios.record import Record, ScenarioFailed, Seat
+from testnet.scenarios.telling import tell
 from testnet.scenarios.vocabulary import (
     LEADER,
     NEXT_LEADER,
@@ -170,7 +171,7 @@ class RealRun:
             self.crashes.append(0)
             self.watchers.append(self._watcher(action.node))
             self._background.append(asyncio.create_task(self.watchers[-1].run()))
-        self.progress.console.print(f"  {self.clock.now_ms:>7} ms  {action}", highlight=False)
+        self.progress.console.print(f"  {self.clock.now_ms:>7} ms  {tell(action)}", highlight=False)
         await self._look()
 
     async def _resolve(self, action: Action) -> Action:

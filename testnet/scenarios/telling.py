@@ -45,10 +45,11 @@ _NUMBERS: Final = ("down_ms", "by_ms", "delay_ms")
 
 def describe(scenario: "words.Scenario") -> list[str]:
     """The story, a line for each step."""
-    return [f"{step.at_ms:>7} ms  {_tell(step.what)}" for step in scenario.steps]
+    return [f"{step.at_ms:>7} ms  {tell(step.what)}" for step in scenario.steps]
 
 
-def _tell(what: "words.Action | Expectation") -> str:
+def tell(what: "words.Action | Expectation") -> str:
+    """What happens, or is expected, in a sentence."""
     match what:
         case Expectation():
             return f"expected: {what}"
