@@ -257,7 +257,7 @@ class RunningNode:
         if not self.is_oriented:
             return False, "no member has said yet how far the log is"
         patience_s = STALLED_AFTER_BASE_TIMEOUTS * self.genesis.rules.base_timeout_ms / 1000
-        is_stalled = self.waiting_s() > patience_s
+        is_stalled = self._waiting_s() > patience_s
         if self.node.unapplied and is_stalled:
             return False, f"{self.node.unapplied} committed blocks wait for their collections"
         if self.node.me is None:
@@ -266,13 +266,16 @@ class RunningNode:
             return False, f"there is work, but no new height for {patience_s:.0f} s; see seq_why"
         return True, "in step with the committee"
 
-    def waiting_s(self) -> float:
-        """For how long there has been work and no new height, counted from the first look at it."""
-        now = time.monotonic()
+    def look_for_work(self) -> None:
+        """Remember when there was none; to be called now and then."""
         has_work = self.node.me is not None and self.node.pool.has_work()
         if not has_work and not self.node.unapplied:
-            self._idle_at = now
-        return now - max(self._idle_at, self._grown_at)
+            self._idle_at = time.monotonic()
+
+    def _waiting_s(self) -> float:
+        """For how long there has been work and no new height, counted from the first look at it."""
+        self.look_for_work()
+        return time.monotonic() - max(self._idle_at, self._grown_at)
 
     @property
     def syncing(self) -> bool:

@@ -390,7 +390,7 @@ class Runtime:
             await asyncio.sleep(PROGRESS_S)
             running = self._running
             height = running.ledger.head.height
-            running.waiting_s()
+            running.look_for_work()
             if running.syncing:
                 logger.info("%s", describe_sync(height, running.highest_height))
             elif was_syncing:

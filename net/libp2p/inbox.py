@@ -23,6 +23,7 @@ from net.transport import Channel, Frame, NetworkEvent, PeerDown, PeerId, PeerUp
 BULK_TURN_BYTES = 1024 * 1024
 """A turn ends when it has taken so many bytes of frames that are not control of those I know."""
 MAX_TURN_EVENTS = 65_536
+"""A turn of the core takes no more."""
 PATIENCE = (0, 64, 64, 64)
 """By lane, how many frames may overtake the one that stands first; nobody overtakes lane 0."""
 GUEST_LANES = 2
@@ -203,11 +204,11 @@ class Inbox:
         """
         return self._take(MAX_TURN_EVENTS, GUEST_LANES)
 
-    def _take(self, limit: int, last_lane: int) -> Iterator[NetworkEvent]:
+    def _take(self, limit: int, until_lane: int) -> Iterator[NetworkEvent]:
         sources: dict[Source, None] = {}  # the present ones, of whoever sent the frames
         bulk_bytes = lane = 0
         try:
-            while self._count and limit > 0 and bulk_bytes < BULK_TURN_BYTES and lane < last_lane:
+            while self._count and limit > 0 and bulk_bytes < BULK_TURN_BYTES and lane < until_lane:
                 lane, (event, source) = self._pop()
                 limit -= 1
                 if source is not None:
